@@ -1,0 +1,221 @@
+"""The words of the domain, as types: spaces, keys, results, and the Arrow schemas.
+
+Belongs here: small frozen values that several rooms exchange, and the schemas of
+the datasets under ``data_dir`` (they are a public contract). Does not belong
+here: behaviour, reading or writing anything.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NewType, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+type Vectors = npt.NDArray[np.float32]
+"""A float32 matrix, one row a text: shape ``(n, dimensions)``."""
+
+NanoUSD = NewType("NanoUSD", int)
+"""Money: an integer number of 10⁻⁹ US dollars."""
+
+Digest = NewType("Digest", bytes)
+"""The 32 raw bytes of a text's sha256."""
+
+
+def digest_of(text: str) -> Digest:
+    """sha256 of the exact text as UTF-8. Raises UnicodeEncodeError on lone surrogates."""
+    return Digest(hashlib.sha256(text.encode()).digest())
+
+
+def content_hash(text: str) -> str:
+    """The digest as 64 lower-case hex characters, as stored in the datasets."""
+    return digest_of(text).hex()
+
+
+_SPACE: Final = re.compile(
+    r"(?P<family>[a-z0-9-]+)/(?P<model>[^@#\s]+)(#(?P<revision>[^@#\s]+))?@(?P<dims>[1-9]\d*)"
+)
+
+
+@dataclass(frozen=True, order=True)
+class Space:
+    """What makes vectors comparable. Two models are never one space.
+
+    Attributes:
+        family: provider family (``openai`` for OpenAI and Azure alike, ``local``).
+        model: the model's name within the family.
+        revision: weights hash or version where the model has one, else ``""``.
+        native_dimensions: length of the full vector. Smaller ones are views of it.
+    """
+
+    family: str
+    model: str
+    revision: str
+    native_dimensions: int
+
+    def __str__(self) -> str:
+        revision = f"#{self.revision}" if self.revision else ""
+        return f"{self.family}/{self.model}{revision}@{self.native_dimensions}"
+
+    @property
+    def slug(self) -> str:
+        """The name as one folder name: lower case, no separator, no surprises."""
+        return re.sub(r"[^a-z0-9.]+", "-", str(self).lower()).strip("-")
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """The inverse of ``str(space)``. Raises ValueError."""
+        match = _SPACE.fullmatch(name)
+        if match is None:
+            raise ValueError(f"{name!r} is not a space (family/model[#revision]@dimensions)")
+        return cls(match["family"], match["model"], match["revision"] or "", int(match["dims"]))
+
+
+@dataclass(frozen=True)
+class VectorKey:
+    """The name of a vector: what made it, and from which exact text."""
+
+    space: Space
+    digest: Digest
+
+
+class Priority(StrEnum):
+    """Who goes first when requests compete."""
+
+    URGENT = "urgent"
+    NORMAL = "normal"
+    BULK = "bulk"
+
+
+class Kind(StrEnum):
+    """Where a vector came from; ``source`` in ``cost_summary``."""
+
+    API = "api"
+    BATCH_API = "batch_api"
+    CACHE = "cache"
+    DUPLICATE = "duplicate"
+    DERIVED = "derived"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Account:
+    """For whom work is done: the ledger's dimensions.
+
+    Attributes:
+        project: the tenant that pays.
+        user: a person or service within the project, or "".
+        partition: the daily partition the work belongs to, or "" for online callers.
+    """
+
+    project: str
+    user: str = ""
+    partition: str = ""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one or more replies were billed for, in tokens."""
+
+    input_tokens: int
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One call to a provider that did not deliver, for the books and the metadata.
+
+    Attributes:
+        provider: name of the provider.
+        error: name of the error class.
+        code: the provider's code or the HTTP status as text, or "".
+        waited_seconds: how long the caller then waited before the next attempt.
+        maybe_billed: it may have been charged though nothing usable arrived.
+    """
+
+    provider: str
+    error: str
+    code: str = ""
+    waited_seconds: float = 0.0
+    maybe_billed: bool = False
+
+
+@dataclass(frozen=True)
+class EmbeddingResult:
+    """What an embedder delivers for a sequence of texts.
+
+    Attributes:
+        vectors: float32, shape ``(len(texts), space.native_dimensions)``, unit norm,
+            row ``i`` made from text ``i``.
+        usage: tokens billed for the delivering request.
+        provider: who delivered.
+        requests: calls made, failed ones included.
+        attempts: the calls that failed before this one delivered.
+    """
+
+    vectors: Vectors
+    usage: Usage
+    provider: str
+    requests: int = 1
+    attempts: Sequence[Attempt] = field(default=())
+
+
+def _schema(**columns: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, kind) for name, kind in columns.items()])
+
+
+RAW_CHUNKS: Final = _schema(
+    chunk_id=pa.string(),
+    document_id=pa.string(),
+    ordinal=pa.int32(),
+    text=pa.string(),
+    content_hash=pa.string(),
+    token_count=pa.int32(),
+    project=pa.string(),
+    user=pa.string(),
+    metadata=pa.string(),
+)
+"""``raw_chunks/<date>.parquet`` and ``deduped_chunks/<date>.parquet``; user may be null."""
+
+DUPLICATE_CHUNKS: Final = _schema(
+    chunk_id=pa.string(),
+    representative_id=pa.string(),
+    representative_date=pa.string(),
+    method=pa.string(),
+    similarity=pa.float32(),
+)
+
+REJECTED_ROWS: Final = _schema(
+    location=pa.string(),
+    row_id=pa.string(),
+    reason=pa.string(),
+    content=pa.string(),
+)
+"""``rejected_rows/<date>.parquet``: rows kept aside, where they stood and why."""
+
+COST_SUMMARY: Final = _schema(
+    project=pa.string(),
+    user=pa.string(),
+    space=pa.string(),
+    source=pa.string(),
+    chunks=pa.int64(),
+    input_tokens=pa.int64(),
+    cost_nano_usd=pa.int64(),
+    saved_nano_usd=pa.int64(),
+    requests=pa.int64(),
+    wait_seconds=pa.float64(),
+)
+
+
+def embeddings_schema(dimensions: int) -> pa.Schema:
+    """Schema of ``embeddings/<space slug>/<date>.parquet`` at these dimensions."""
+    return _schema(
+        chunk_id=pa.string(),
+        document_id=pa.string(),
+        project=pa.string(),
+        content_hash=pa.string(),
+        vector=pa.list_(pa.field("element", pa.float32(), nullable=False), dimensions),
+    )
