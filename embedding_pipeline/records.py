@@ -10,13 +10,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NewType, Self
+from typing import Final, NewType, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-type Vectors = npt.NDArray[np.float32]
+Vectors: TypeAlias = npt.NDArray[np.float32]
 """A float32 matrix, one row a text: shape ``(n, dimensions)``."""
 
 NanoUSD = NewType("NanoUSD", int)

@@ -1,0 +1,1 @@
+"""The four steps of the graph as plain calls; an asset is one of these plus metadata."""
