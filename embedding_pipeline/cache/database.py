@@ -1,0 +1,142 @@
+"""The durable tier: vectors in the shared store. What is here was paid for and is safe.
+
+Belongs here: statements on ``vectors`` and ``spaces``, to be run inside the caller's
+transaction. Does not belong here: transactions, or deciding what to fetch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy.dialects.sqlite import insert as insert_or_skip
+
+from embedding_pipeline.cache.codec import decode_into, encode
+from embedding_pipeline.records import Digest, Space, Vectors
+from embedding_pipeline.state.schema import spaces, vectors
+
+BATCH: Final = 500
+"""Keys in one statement; far below every database's bound on parameters."""
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """What a tier knows of a sequence of keys.
+
+    Attributes:
+        found: which keys have a vector, shape ``(n,)``.
+        vectors: float32, shape ``(n, native_dimensions)``; rows not found are zero.
+        damaged: keys whose entry did not decode. They count as not found; ``forget``
+            them, and the next write of their key repairs them.
+    """
+
+    found: npt.NDArray[np.bool_]
+    vectors: Vectors
+    damaged: tuple[Digest, ...] = ()
+
+
+def space_id(connection: Connection, space: Space) -> int:
+    """The number of a space in this store; made on first use. Needs a writing transaction."""
+    found = connection.scalar(select(spaces.c.id).where(spaces.c.name == str(space)))
+    if found is not None:
+        return int(found)
+    made = connection.execute(insert(spaces).values(name=str(space)))
+    assert made.inserted_primary_key is not None
+    return int(made.inserted_primary_key[0])
+
+
+_SELECT: Final = select(vectors.c.digest, vectors.c.value).where(
+    vectors.c.space_id == bindparam("space"),
+    vectors.c.digest.in_(bindparam("digests", expanding=True)),
+)
+_WHICH: Final = select(vectors.c.digest).where(
+    vectors.c.space_id == bindparam("space"),
+    vectors.c.digest.in_(bindparam("digests", expanding=True)),
+)
+_PAID_BY: Final = select(vectors.c.digest, vectors.c.entry_id).where(
+    vectors.c.space_id == bindparam("space"),
+    vectors.c.digest.in_(bindparam("digests", expanding=True)),
+)
+
+
+def get_many(
+    connection: Connection, number: int, space: Space, digests: Sequence[Digest]
+) -> Lookup:
+    """Look ``digests`` up; repeated ones are answered at every position."""
+    out = np.zeros((len(digests), space.native_dimensions), np.float32)
+    found = np.zeros(len(digests), np.bool_)
+    places = _places(digests)
+    damaged: list[Digest] = []
+    for batch in _batches(list(places)):
+        rows = connection.execute(_SELECT, {"space": number, "digests": batch}).all()
+        entries = [(Digest(bytes(digest)), bytes(value)) for digest, value in rows]
+        targets = [places[digest][0] for digest, _ in entries]
+        bad = set(decode_into(out, targets, space, entries))
+        damaged += (entries[i][0] for i in sorted(bad))
+        found[[target for i, target in enumerate(targets) if i not in bad]] = True
+    for first, *others in (rows for rows in places.values() if len(rows) > 1):
+        out[others], found[others] = out[first], found[first]
+    return Lookup(found, out, tuple(damaged))
+
+
+def existing(connection: Connection, number: int, digests: Sequence[Digest]) -> set[Digest]:
+    """Which of the keys have an entry, without reading it."""
+    return {
+        Digest(bytes(digest))
+        for batch in _batches(digests)
+        for (digest,) in connection.execute(_WHICH, {"space": number, "digests": batch})
+    }
+
+
+def paid_by(
+    connection: Connection, number: int, digests: Sequence[Digest]
+) -> dict[Digest, int]:
+    """The ledger entry that paid for each key that has a vector."""
+    return {
+        Digest(bytes(digest)): int(entry)
+        for batch in _batches(digests)
+        for digest, entry in connection.execute(_PAID_BY, {"space": number, "digests": batch})
+    }
+
+
+def put_many(
+    connection: Connection,
+    number: int,
+    space: Space,
+    digests: Sequence[Digest],
+    rows: Vectors,
+    entry_ids: Sequence[int],
+    dtype: str,
+) -> None:
+    """Store vectors. The caller holds the claims; should somebody have been quicker all the
+    same (a lease that ran out during a long pause), the first stored vector stays."""
+    values = encode(space, digests, rows, dtype)
+    connection.execute(
+        insert_or_skip(vectors).on_conflict_do_nothing(),
+        [
+            {"space_id": number, "digest": digest, "value": value, "entry_id": entry}
+            for digest, value, entry in zip(digests, values, entry_ids, strict=True)
+        ],
+    )
+
+
+def forget(connection: Connection, number: int, digests: Sequence[Digest]) -> None:
+    """Remove entries, damaged ones for example."""
+    for batch in _batches(digests):
+        connection.execute(
+            delete(vectors).where(vectors.c.space_id == number, vectors.c.digest.in_(batch))
+        )
+
+
+def _places(digests: Sequence[Digest]) -> dict[Digest, list[int]]:
+    places: dict[Digest, list[int]] = {}
+    for position, digest in enumerate(digests):
+        places.setdefault(digest, []).append(position)
+    return places
+
+
+def _batches(digests: Sequence[Digest]) -> Iterator[Sequence[Digest]]:
+    for start in range(0, len(digests), BATCH):
+        yield digests[start : start + BATCH]

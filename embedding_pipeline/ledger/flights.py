@@ -1,0 +1,176 @@
+"""Requests that are out, and the entry each becomes in the ledger.
+
+Belongs here: statements on ``flights`` and ``ledger``, to be run inside the caller's
+transaction. Does not belong here: vectors and claims, or deciding to send anything.
+
+A flight is written before its request leaves. It ends as ``settled`` entries (with the
+provider's own count), as ``unknown`` entries (it may have been billed, nobody knows:
+booked at our count, so that money in flight at a crash is never dropped), or released.
+"""
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, insert, select
+
+from embedding_pipeline.ledger.shares import Share, divide
+from embedding_pipeline.records import Account, Kind
+from embedding_pipeline.state.schema import flights, ledger
+
+SETTLED = "settled"
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Flight:
+    """One request that is out.
+
+    Attributes:
+        id: unique name.
+        owner_id: the service that sent it.
+        space_id: number of the space in the store.
+        run_id: the run it belongs to, or "".
+        provider: who was asked first.
+        kind: ``api`` or ``local``.
+        price: nano-USD a token, None where no price is known.
+        shares: for whom, with tokens by our own count.
+    """
+
+    id: str
+    owner_id: str
+    space_id: int
+    run_id: str
+    provider: str
+    kind: Kind
+    price: int | None
+    shares: tuple[Share, ...]
+
+
+def new_id() -> str:
+    """A name no other flight has."""
+    return uuid.uuid4().hex
+
+
+def open_flight(connection: Connection, flight: Flight, now_ms: int) -> None:
+    """Record that a request is about to leave."""
+    connection.execute(
+        insert(flights).values(
+            id=flight.id,
+            owner_id=flight.owner_id,
+            space_id=flight.space_id,
+            run_id=flight.run_id,
+            provider=flight.provider,
+            kind=flight.kind.value,
+            price_nano_usd=flight.price,
+            started_at=now_ms,
+            shares=_dump(flight.shares),
+        )
+    )
+
+
+def close_flight(connection: Connection, flight_id: str) -> None:
+    """Forget a flight: it is settled, or nothing was sent."""
+    connection.execute(delete(flights).where(flights.c.id == flight_id))
+
+
+def settle(
+    connection: Connection,
+    flight: Flight,
+    shares: Sequence[Share],
+    *,
+    tokens: int,
+    requests: int,
+    wait_ms: int,
+    provider: str,
+    now_ms: int,
+    outcome: str = SETTLED,
+) -> dict[Account, int]:
+    """Book what a request was billed, one entry an account.
+
+    Args:
+        connection: the transaction that also stores the vectors.
+        flight: the flight the request belongs to.
+        shares: for whom this request was (a part of the flight's, when it was split).
+        tokens: billed tokens; divided in proportion to the shares.
+        requests: calls made, failed ones included; booked on the first entry.
+        wait_ms: time waited between attempts; booked on the first entry.
+        provider: who delivered.
+        now_ms: the instant of the entries.
+        outcome: ``settled`` or ``unknown``.
+
+    Returns:
+        The number of the ledger entry of each account.
+    """
+    parts = divide(tokens, shares)
+    numbers: dict[Account, int] = {}
+    for account, part in parts.items():
+        first = not numbers
+        done = connection.execute(
+            insert(ledger).values(
+                at=now_ms,
+                run_id=flight.run_id,
+                partition=account.partition,
+                project=account.project,
+                user=account.user,
+                space_id=flight.space_id,
+                provider=provider,
+                kind=flight.kind.value,
+                requests=requests if first else 0,
+                tokens=part,
+                cost_nano_usd=part * (flight.price or 0),
+                price_nano_usd=flight.price,
+                wait_ms=wait_ms if first else 0,
+                outcome=outcome,
+                flight_id=flight.id,
+            )
+        )
+        assert done.inserted_primary_key is not None
+        numbers[account] = int(done.inserted_primary_key[0])
+    return numbers
+
+
+def expire(connection: Connection, owner_ids: Sequence[str], now_ms: int) -> int:
+    """Book what dead owners had in flight as ``unknown``; returns how many flights."""
+    if not owner_ids:
+        return 0
+    left = connection.execute(select(flights).where(flights.c.owner_id.in_(owner_ids))).all()
+    for row in left:
+        flight = _load(row)
+        settle(
+            connection,
+            flight,
+            flight.shares,
+            tokens=sum(share.tokens for share in flight.shares),
+            requests=1,
+            wait_ms=0,
+            provider=flight.provider,
+            now_ms=now_ms,
+            outcome=UNKNOWN,
+        )
+        close_flight(connection, flight.id)
+    return len(left)
+
+
+def _dump(shares: Sequence[Share]) -> str:
+    return json.dumps(
+        [[s.account.partition, s.account.project, s.account.user, s.tokens] for s in shares]
+    )
+
+
+def _load(row) -> Flight:  # type: ignore[no-untyped-def]
+    shares = tuple(
+        Share(Account(project, user, partition), tokens)
+        for partition, project, user, tokens in json.loads(row.shares)
+    )
+    return Flight(
+        row.id,
+        row.owner_id,
+        row.space_id,
+        row.run_id,
+        row.provider,
+        Kind(row.kind),
+        row.price_nano_usd,
+        shares,
+    )

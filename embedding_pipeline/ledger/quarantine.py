@@ -1,0 +1,145 @@
+"""Chunks a provider refuses: named, with the reason, until somebody redrives them.
+
+Belongs here: statements on ``quarantine`` and which reasons may pass by themselves.
+Never a text: ids, hashes, reasons and codes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, and_, delete, or_, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from embedding_pipeline.records import Account, Digest
+from embedding_pipeline.state.schema import quarantine, spaces
+
+REFUSED: Final = "refused_by_provider"
+BAD_REPLY: Final = "invalid_reply"
+
+LASTING: Final = frozenset({REFUSED})
+"""Reasons that the same text meets again: not tried again unless redriven. All other
+reasons are judged anew in every run, before any call where the policy decides."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """One chunk in quarantine."""
+
+    space: str
+    account: Account
+    chunk_id: str
+    digest: Digest
+    reason: str
+    code: str = ""
+    attempts: int = 1
+    first_ms: int = 0
+    last_ms: int = 0
+
+
+def hold(connection: Connection, space_id: int, chunks: Iterable[Held], now_ms: int) -> None:
+    """Put chunks in quarantine, or count one more attempt for those that are there."""
+    rows = [
+        {
+            "space_id": space_id,
+            "partition": chunk.account.partition,
+            "chunk_id": chunk.chunk_id,
+            "digest": chunk.digest,
+            "project": chunk.account.project,
+            "reason": chunk.reason,
+            "code": chunk.code,
+            "attempts": 1,
+            "first_at": now_ms,
+            "last_at": now_ms,
+            "redrive": 0,
+        }
+        for chunk in chunks
+    ]
+    if not rows:
+        return
+    new = insert(quarantine)
+    again = new.on_conflict_do_update(
+        index_elements=["space_id", "partition", "chunk_id"],
+        set_={
+            "digest": new.excluded.digest,
+            "project": new.excluded.project,
+            "reason": new.excluded.reason,
+            "code": new.excluded.code,
+            "attempts": quarantine.c.attempts + 1,
+            "last_at": now_ms,
+            "redrive": 0,
+        },
+    )
+    connection.execute(again, rows)
+
+
+def lasting(connection: Connection, space_id: int, digests: Sequence[Digest]) -> dict[Digest, str]:
+    """Keys not to be tried again, with their reason."""
+    c = quarantine.c
+    found: dict[Digest, str] = {}
+    for start in range(0, len(digests), 500):
+        query = select(c.digest, c.reason).where(
+            c.space_id == space_id,
+            c.digest.in_(digests[start : start + 500]),
+            c.reason.in_(LASTING),
+            c.redrive == 0,
+        )
+        found |= {Digest(bytes(d)): reason for d, reason in connection.execute(query)}
+    return found
+
+
+def reset_partition(
+    connection: Connection, space_id: int, partition: str, keep: set[str]
+) -> int:
+    """Forget chunks of a partition that were embedded after all; ``keep`` stay held."""
+    c = quarantine.c
+    mine = and_(c.space_id == space_id, c.partition == partition)
+    gone = [
+        chunk_id
+        for (chunk_id,) in connection.execute(select(c.chunk_id).where(mine))
+        if chunk_id not in keep
+    ]
+    for start in range(0, len(gone), 500):
+        connection.execute(delete(quarantine).where(mine, c.chunk_id.in_(gone[start : start + 500])))
+    return len(gone)
+
+
+def listing(connection: Connection, partition: str | None = None) -> list[Held]:
+    """What is in quarantine, oldest partition first."""
+    c = quarantine.c
+    query = (
+        select(quarantine, spaces.c.name)
+        .join(spaces, spaces.c.id == c.space_id)
+        .order_by(c.partition, c.chunk_id)
+    )
+    if partition is not None:
+        query = query.where(c.partition == partition)
+    return [
+        Held(
+            row.name,
+            Account(row.project, "", row.partition),
+            row.chunk_id,
+            Digest(bytes(row.digest)),
+            row.reason,
+            row.code,
+            row.attempts,
+            row.first_at,
+            row.last_at,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def redrive(
+    connection: Connection, *, chunk_ids: Sequence[str] = (), partition: str | None = None
+) -> list[str]:
+    """Ask for another try of chunks (all, when none is named); returns their partitions."""
+    c = quarantine.c
+    wanted = []
+    if chunk_ids:
+        wanted.append(or_(*(c.chunk_id == chunk_id for chunk_id in chunk_ids)))
+    if partition is not None:
+        wanted.append(c.partition == partition)
+    found = connection.execute(select(c.partition).where(*wanted).distinct()).scalars().all()
+    connection.execute(update(quarantine).where(*wanted).values(redrive=1))
+    return sorted(found)

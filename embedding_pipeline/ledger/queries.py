@@ -1,0 +1,117 @@
+"""Questions to the ledger.
+
+Belongs here: sums over entries. Does not belong here: writing entries (``flights``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, case, func, select
+
+from embedding_pipeline.ledger.flights import UNKNOWN
+from embedding_pipeline.records import Account, Kind
+from embedding_pipeline.state.schema import ledger, spaces
+
+
+@dataclass(frozen=True)
+class LedgerSum:
+    """Entries summed over one combination of account, space and kind."""
+
+    account: Account
+    space: str
+    kind: Kind
+    requests: int
+    tokens: int
+    cost_nano_usd: int
+    unknown_nano_usd: int
+    wait_ms: int
+
+
+def sums(
+    connection: Connection,
+    *,
+    partition: str | None = None,
+    run_id: str | None = None,
+    start_ms: int | None = None,
+    end_ms: int | None = None,
+) -> list[LedgerSum]:
+    """Sum the ledger by partition, project, user, space and kind, in that order.
+
+    Args:
+        connection: a reading transaction.
+        partition: only entries of this partition.
+        run_id: only entries of this run.
+        start_ms: only entries at or after this instant.
+        end_ms: only entries before this instant.
+    """
+    c = ledger.c
+    groups = (c.partition, c.project, c.user, spaces.c.name, c.kind)
+    query = (
+        select(
+            *groups,
+            func.sum(c.requests),
+            func.sum(c.tokens),
+            func.sum(c.cost_nano_usd),
+            func.sum(case((c.outcome == UNKNOWN, c.cost_nano_usd), else_=0)),
+            func.sum(c.wait_ms),
+        )
+        .join(spaces, spaces.c.id == c.space_id)
+        .group_by(*groups)
+        .order_by(*groups)
+    )
+    wanted = (
+        (partition, c.partition == partition),
+        (run_id, c.run_id == run_id),
+        (start_ms, c.at >= (start_ms or 0)),
+        (end_ms, c.at < (end_ms or 0)),
+    )
+    for value, condition in wanted:
+        if value is not None:
+            query = query.where(condition)
+    return [
+        LedgerSum(Account(row[1], row[2], row[0]), row[3], Kind(row[4]), *map(int, row[5:]))
+        for row in connection.execute(query)
+    ]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The part of a ledger entry that says where a vector came from."""
+
+    account: Account
+    kind: Kind
+
+
+def entries(connection: Connection, numbers: Sequence[int]) -> dict[int, Entry]:
+    """The entries with these numbers."""
+    found: dict[int, Entry] = {}
+    c = ledger.c
+    for start in range(0, len(numbers), 500):
+        rows = connection.execute(
+            select(c.id, c.project, c.user, c.partition, c.kind).where(
+                c.id.in_(numbers[start : start + 500])
+            )
+        )
+        for number, project, user, partition, kind in rows:
+            found[int(number)] = Entry(Account(project, user, partition), Kind(kind))
+    return found
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Whether every entry is what its tokens cost at the price it names."""
+
+    entries: int
+    unbalanced: int
+    in_flight: int = 0
+
+
+def balance(connection: Connection, partition: str | None = None) -> Balance:
+    """Check ``cost = tokens × price`` entry by entry (a missing price costs 0)."""
+    c = ledger.c
+    wrong = c.cost_nano_usd != c.tokens * func.coalesce(c.price_nano_usd, 0)
+    query = select(func.count(), func.coalesce(func.sum(case((wrong, 1), else_=0)), 0))
+    if partition is not None:
+        query = query.where(c.partition == partition)
+    total, unbalanced = connection.execute(query.select_from(ledger)).one()
+    return Balance(int(total), int(unbalanced))

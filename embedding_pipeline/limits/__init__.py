@@ -1,0 +1,1 @@
+"""Rate limits. In this version: how many requests may be out at once."""

@@ -1,0 +1,1 @@
+"""The shared store: schema, migrations and transactions. What several processes touch."""

@@ -1,0 +1,52 @@
+"""Numbered, forward-only changes of the shared store's schema.
+
+Belongs here: one function a version, and applying them under a lock. Does not
+belong here: data of a room. A change of ``schema`` comes with a new entry here.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import Connection, func, insert, inspect, select
+
+from embedding_pipeline.errors import StateError
+from embedding_pipeline.state import schema
+
+
+def _create(connection: Connection) -> None:
+    schema.metadata.create_all(connection)
+
+
+MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (_create,)
+LATEST: Final = len(MIGRATIONS)
+
+
+def version_of(connection: Connection) -> int:
+    """The version the store is at; 0 when it is empty."""
+    if not inspect(connection).has_table(schema.schema_version.name):
+        return 0
+    found = connection.scalar(select(func.max(schema.schema_version.c.version)))
+    return int(found or 0)
+
+
+def migrate(connection: Connection, now_ms: int) -> int:
+    """Bring the store to the latest version, inside the caller's (exclusive) transaction.
+
+    Returns:
+        The number of migrations applied.
+
+    Raises:
+        StateError: the store was written by a newer version of this code.
+    """
+    at = version_of(connection)
+    if at > LATEST:
+        raise StateError(
+            f"the state store is at schema version {at}, this code knows {LATEST}: "
+            "upgrade embedding-pipeline, or point state_url at another database"
+        )
+    for number, apply in enumerate(MIGRATIONS[at:], start=at + 1):
+        apply(connection)
+        connection.execute(
+            insert(schema.schema_version).values(version=number, applied_at=now_ms)
+        )
+    return LATEST - at

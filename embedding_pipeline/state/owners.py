@@ -1,0 +1,104 @@
+"""Who is alive: one lease a service, so that what a dead one held can be taken back.
+
+Belongs here: leases and the test whether their owner still lives. Does not belong
+here: what an owner holds (flights, claims).
+
+A lease ends when it was not renewed for ``LEASE_SECONDS``, or at once when its process
+is known to be gone: same machine, same process namespace, no such process any more.
+"""
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from embedding_pipeline.state.schema import owners
+
+LEASE_SECONDS: Final = 60
+RENEW_SECONDS: Final = 15
+
+
+@dataclass(frozen=True)
+class Owner:
+    """One service of one process. ``started`` tells two processes of one pid apart."""
+
+    id: str
+    host: str
+    pid: int
+    started: str
+
+
+def this_process() -> Owner:
+    """A new owner for the calling process."""
+    pid = os.getpid()
+    return Owner(uuid.uuid4().hex, _host(), pid, _started(pid))
+
+
+def register(connection: Connection, owner: Owner, now_ms: int) -> None:
+    """Write the owner's first lease."""
+    connection.execute(
+        insert(owners).values(
+            id=owner.id,
+            host=owner.host,
+            pid=owner.pid,
+            started=owner.started,
+            expires_at=now_ms + LEASE_SECONDS * 1000,
+        )
+    )
+
+
+def renew(connection: Connection, owner: Owner, now_ms: int) -> bool:
+    """Extend the lease; False when it had been taken away."""
+    done = connection.execute(
+        update(owners)
+        .where(owners.c.id == owner.id)
+        .values(expires_at=now_ms + LEASE_SECONDS * 1000)
+    )
+    return bool(done.rowcount)
+
+
+def remove(connection: Connection, owner_id: str) -> None:
+    """End a lease."""
+    connection.execute(delete(owners).where(owners.c.id == owner_id))
+
+
+def dead(connection: Connection, now_ms: int) -> list[str]:
+    """Owners that are gone: their lease ran out, or their process does not exist any more."""
+    here = _host()
+    return [
+        row.id
+        for row in connection.execute(select(owners))
+        if row.expires_at < now_ms or (row.host == here and _gone(row.pid, row.started))
+    ]
+
+
+def _gone(pid: int, started: str) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it exists and is not ours
+        return False
+    return bool(started) and _started(pid) not in ("", started)
+
+
+def _started(pid: int) -> str:
+    """When a process started, as the kernel counts it; "" where that cannot be known."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _host() -> str:
+    """This machine, and within it the namespace in which a pid means something."""
+    try:
+        namespace = Path("/proc/self/ns/pid").readlink().name
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()} {namespace}".strip()

@@ -1,0 +1,141 @@
+"""Tables of the shared store.
+
+Belongs here: table definitions, as they are after the last migration. Does not
+belong here: statements (each room has its own), or texts (the store holds hashes).
+
+Instants are integers: milliseconds since the epoch, UTC. Money is nano-USD.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata: Final = MetaData()
+
+# SQLite gives a rowid only to INTEGER, PostgreSQL needs BIGINT: one type for both.
+RowId: Final = BigInteger().with_variant(Integer, "sqlite")
+
+schema_version: Final = Table(
+    "schema_version",
+    metadata,
+    Column("version", Integer, primary_key=True),
+    Column("applied_at", BigInteger, nullable=False),
+)
+
+spaces: Final = Table(
+    "spaces",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("name", String(255), nullable=False, unique=True),
+)
+
+ledger: Final = Table(
+    "ledger",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("run_id", String(64), nullable=False),
+    Column("partition", String(32), nullable=False),
+    Column("project", String(255), nullable=False),
+    Column("user", String(255), nullable=False),
+    Column("space_id", RowId, ForeignKey("spaces.id"), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("cost_nano_usd", BigInteger, nullable=False),
+    Column("price_nano_usd", BigInteger),  # per token; null where no price is known
+    Column("wait_ms", BigInteger, nullable=False),
+    Column("outcome", String(16), nullable=False),  # settled | unknown
+    Column("flight_id", String(32), nullable=False),
+    Index("ledger_partition", "partition"),
+    Index("ledger_at", "at"),
+)
+"""Append-only. A price is stored with the entry, so that a change never rewrites the past."""
+
+vectors: Final = Table(
+    "vectors",
+    metadata,
+    Column("space_id", RowId, primary_key=True),
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    Column("entry_id", RowId, nullable=False),
+)
+"""The durable cache tier. ``entry_id`` is the ledger entry that paid for the vector.
+
+A plain rowid table on purpose: WITHOUT ROWID makes a lookup walk over the values.
+"""
+
+owners: Final = Table(
+    "owners",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("started", String(64), nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+"""One row a service that is alive; its lease is renewed by a heartbeat."""
+
+flights: Final = Table(
+    "flights",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("owner_id", String(32), nullable=False),
+    Column("space_id", RowId, nullable=False),
+    Column("run_id", String(64), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("price_nano_usd", BigInteger),
+    Column("started_at", BigInteger, nullable=False),
+    Column("shares", Text, nullable=False),  # JSON: [[partition, project, user, tokens], …]
+)
+"""Requests that are out. What is left here by a dead owner is booked as ``unknown``."""
+
+claims: Final = Table(
+    "claims",
+    metadata,
+    Column("space_id", RowId, primary_key=True),
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("flight_id", String(32), nullable=False),
+    Index("claims_flight", "flight_id"),
+)
+"""Keys being fetched: single flight over all processes."""
+
+quarantine: Final = Table(
+    "quarantine",
+    metadata,
+    Column("space_id", RowId, primary_key=True),
+    Column("partition", String(32), primary_key=True),
+    Column("chunk_id", String(512), primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("project", String(255), nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("redrive", Integer, nullable=False),  # 1: a person asked for another try
+    Index("quarantine_digest", "space_id", "digest"),
+)
+"""Chunks a provider refuses, by id and reason; never their text."""
+
+names: Final = Table(
+    "names",
+    metadata,
+    Column("space_id", RowId, primary_key=True),
+    Column("name", String(512), primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False),
+)
+"""Names callers gave to vectors (``cache_key``); a name follows its latest text."""

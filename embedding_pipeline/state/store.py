@@ -1,0 +1,163 @@
+"""Transactions on the shared store, from async code.
+
+Belongs here: the engine, threads, transactions, and mapping database errors to ours.
+Does not belong here: any statement about vectors, money or claims.
+
+SQLite (embedded, several processes on one machine): WAL, ``synchronous=NORMAL`` (it
+survives a killed process; a power cut may lose the last commits, never damage the
+file), 16 KB pages (values of 6 KB cost fewer overflow pages), writes in BEGIN IMMEDIATE.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from embedding_pipeline.clock import Clock
+from embedding_pipeline.errors import ConfigurationError, NotAvailableYet, StateError
+from embedding_pipeline.state.migrations import migrate
+
+T = TypeVar("T")
+
+BUSY_SECONDS: Final = 60
+"""How long a transaction waits for another process's before it gives up."""
+
+READERS: Final = 2
+
+_REMEDY: Final = {
+    "SQLITE_BUSY": f"locked by another process for over {BUSY_SECONDS} s; end it, or wait",
+    "SQLITE_LOCKED": "locked by another connection; end the other process, or wait",
+    "SQLITE_FULL": "the disk is full; free space and run again, nothing is damaged",
+    "SQLITE_READONLY": "the file is read-only; give write permission to it and its folder",
+    "SQLITE_CANTOPEN": "the file cannot be opened; check that its folder exists and is writable",
+    "SQLITE_CORRUPT": "the file is damaged; restore a backup, or move it away to start empty",
+    "SQLITE_NOTADB": "the file is not a database; point state_url elsewhere or move it away",
+    "SQLITE_IOERR": "the disk reports an input/output error",
+}
+
+
+class Store:
+    """The shared store. Open one per process; safe to use from one event loop."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        """Open ``url`` (an SQLAlchemy URL) and bring its schema up to date.
+
+        Raises:
+            ConfigurationError: the URL is malformed or of a kind that is not supported.
+            StateError: the store cannot be opened, or is newer than this code.
+        """
+        self.url = url
+        self._engine = _engine(url)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="state-write")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="state-read")
+        self._transact(lambda connection: migrate(connection, int(clock.now() * 1000)), True)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` in one exclusive transaction, in the writing thread.
+
+        Raises:
+            StateError: the store refused; nothing of ``work`` was kept.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, self._transact, work, True)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` on one consistent snapshot, in a reading thread. Raises StateError."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._transact, work, False)
+
+    def close(self) -> None:
+        """Finish what is under way and close every connection. Safe to call twice."""
+        self._writer.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _transact(self, work: Callable[[Connection], T], exclusive: bool) -> T:
+        try:
+            with self._engine.connect() as connection:
+                connection = connection.execution_options(exclusive=exclusive)
+                with connection.begin():
+                    return work(connection)
+        except DBAPIError as exc:
+            raise StateError(f"state store {self.where}: {_reason(exc)}") from exc
+        except SQLAlchemyError as exc:
+            raise StateError(f"state store {self.where}: {type(exc).__name__}") from exc
+
+    @property
+    def where(self) -> str:
+        """The store's place for messages, without a password."""
+        return make_url(self.url).render_as_string(hide_password=True)
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as exc:
+        raise ConfigurationError(
+            "state_url is not an SQLAlchemy URL; write it like sqlite:///path/to/state.db"
+        ) from exc
+    if parsed.get_backend_name() != "sqlite":
+        raise NotAvailableYet(
+            f"state_url: {parsed.get_backend_name()} is not available yet; "
+            "leave it out to use SQLite in data_dir"
+        )
+    return _sqlite_engine(parsed.database or "")
+
+
+def _sqlite_engine(path: str) -> Engine:
+    if not path or path == ":memory:":
+        raise ConfigurationError("state_url must name a file: every process opens its own memory")
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StateError(f"state store: cannot create {Path(path).parent}: {exc.strerror}") from exc
+    try:
+        engine = create_engine(
+            f"sqlite:///{path}",
+            poolclass=QueuePool,
+            pool_size=READERS + 1,
+            max_overflow=0,
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        )
+    except NoSuchModuleError as exc:  # pragma: no cover - sqlite is always there
+        raise ConfigurationError("this Python has no sqlite3 module") from exc
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", _on_begin)
+    return engine
+
+
+def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see _on_begin
+    for pragma in (
+        "page_size=16384",
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "cache_size=-32768",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_begin(connection: Connection) -> None:
+    exclusive = connection.get_execution_options().get("exclusive", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if exclusive else "BEGIN")
+
+
+def _reason(exc: DBAPIError) -> str:
+    name = str(getattr(exc.orig, "sqlite_errorname", ""))
+    for prefix, remedy in _REMEDY.items():
+        if name.startswith(prefix):
+            return remedy
+    return f"{type(exc.orig).__name__}: {exc.orig}"
