@@ -7,10 +7,10 @@ here: behaviour, reading or writing anything.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NewType, Self, TypeAlias
+from typing import Final, Literal, NewType, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -161,6 +161,65 @@ class EmbeddingResult:
     provider: str
     requests: int = 1
     attempts: Sequence[Attempt] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A chunk as a source delivers it: already cut, not yet counted.
+
+    Attributes:
+        row_id: the chunk's id, unique within its day.
+        document_id: the document it belongs to.
+        ordinal: its position within the document, 0 where the source does not say.
+        text: the exact text to embed; never blank, always encodable as UTF-8.
+        project: the tenant that pays.
+        user: a person or service within the project, or None.
+        metadata: everything else the source knows, ready for JSON.
+        location: where it stood, for a person: file and line, or the like.
+    """
+
+    row_id: str
+    document_id: str
+    ordinal: int
+    text: str
+    project: str
+    user: str | None
+    metadata: Mapping[str, object]
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A whole document as a source delivers it: still to be split.
+
+    The attributes mean what they mean for ``Row``; ``markup`` says how its structure
+    is written.
+    """
+
+    document_id: str
+    text: str
+    project: str
+    user: str | None
+    metadata: Mapping[str, object]
+    location: str
+    markup: Literal["text", "markdown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Something a source could not use: kept aside, counted, and named.
+
+    Attributes:
+        location: where it stood: file and line, or the like.
+        row_id: its id if that could be read, else "".
+        reason: one stable word, such as ``no_text`` or ``bad_json``.
+        content: the beginning of what stood there, undecodable bytes replaced.
+    """
+
+    location: str
+    row_id: str
+    reason: str
+    content: str
 
 
 def _schema(**columns: pa.DataType) -> pa.Schema:

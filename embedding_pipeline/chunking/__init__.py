@@ -1,0 +1,1 @@
+"""Chunking: documents split by tokens, rows gathered into Arrow batches, everything counted."""

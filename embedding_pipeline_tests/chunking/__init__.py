@@ -1,0 +1,1 @@
+"""Splitting and gathering: the bound holds, nothing is lost."""

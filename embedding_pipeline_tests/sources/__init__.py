@@ -1,0 +1,1 @@
+"""Sources, tried on real files and on every kind of damage."""
