@@ -1,0 +1,84 @@
+# Two commands matter on a fresh machine: `make demo` and `make test`. Everything is kept in .venv.
+# Recipes use relative paths only, so that the checkout may stand in a folder with spaces.
+
+PYTHON ?= python3
+PYTEST_WORKERS ?= 2
+PYTEST_ARGS ?=
+PIP := .venv/bin/python -m pip -qq --disable-pip-version-check --no-input
+UV_VERSION := 0.13.9
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test ui lint format bench docs lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/run.stamp  ## run the whole graph on real text, without a key; says what it did
+	@.venv/bin/embedding-pipeline demo
+
+ui: .venv/run.stamp  ## the Dagster UI on this machine only
+	@.venv/bin/embedding-pipeline ui
+
+test: .venv/dev.stamp  ## every test
+	@.venv/bin/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+lint: .venv/dev.stamp  ## style, types and the contract between the rooms
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+
+format: .venv/dev.stamp  ## put the code into the house style
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+docs: .venv/dev.stamp  ## write docs/settings.md and docs/cli.md anew from the code
+	@.venv/bin/python docs/generate.py
+
+setup: .venv/run.stamp  ## .venv with what a run needs
+
+lock: .venv/run.stamp  ## resolve the dependencies anew into the two lock files
+	@test -x .venv/bin/uv || $(PIP) install uv==$(UV_VERSION)
+	@for lock in requirements requirements-dev; do \
+	  if [ $$lock = requirements ]; then more=''; else more='--group dev --constraint requirements.lock'; fi; \
+	  .venv/bin/uv pip compile pyproject.toml --group build $$more --output-file $$lock.lock --upgrade \
+	    --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
+	  || exit 1; \
+	done
+
+clean:  ## remove .venv and every cache; data stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the environment -------------------------------------------------------------------------
+
+.venv/python.stamp:
+	@found=''; \
+	for python in '$(PYTHON)' python3.13 python3.12 python3.11; do \
+	  if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; \
+	  then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "Python 3.11 to 3.14 is needed, and '$(PYTHON)' is not that. Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; \
+	  exit 1; \
+	fi; \
+	echo "Setting up .venv with $$("$$found" --version)"; \
+	"$$found" -m venv --clear .venv
+	@touch $@
+
+.venv/packages.stamp: .venv/python.stamp requirements.lock
+	@echo "Installing the pinned packages (about half a minute)"
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/run.stamp: .venv/packages.stamp pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp requirements-dev.lock
+	@echo "Installing what tests and lint need"
+	@$(PIP) install --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
