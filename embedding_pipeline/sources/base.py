@@ -5,9 +5,9 @@ source delivers (``Row``, ``Document``, ``Rejected``) is in ``records``, since
 chunking receives it.
 """
 
-import datetime
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from datetime import date
 from typing import TypeAlias
 
 from embedding_pipeline.records import Document, Rejected, Row
@@ -20,7 +20,7 @@ class ChunkSource(ABC):
     """Chunks or documents that arrive day by day."""
 
     @abstractmethod
-    def read(self, day: datetime.date) -> Iterator[Item]:
+    def read(self, day: date) -> Iterator[Item]:
         """Everything that belongs to ``day``, streamed; nothing for a day without data.
 
         Blocking: callers run it in a thread. The same day read again delivers the same,
