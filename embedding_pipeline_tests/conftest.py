@@ -13,6 +13,7 @@ from embedding_pipeline_tests.clock import FakeClock
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA_VARIABLE = "EMBEDDING_PIPELINE_SHARED_DATA"
+SHARED_DATA = Path(os.environ.get(SHARED_DATA_VARIABLE) or ROOT.parent / "shared" / "data")
 CLOSED_PROXY = "http://127.0.0.1:9"
 FOREIGN_PREFIXES = ("OPENAI_", "AZURE_OPENAI_", "EMBEDDING_PIPELINE_", "DAGSTER_", "HF_")
 
@@ -28,8 +29,6 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def _foreign(name: str) -> bool:
-    if name == SHARED_DATA_VARIABLE:
-        return False
     return name.startswith(FOREIGN_PREFIXES) or name.upper().endswith("_PROXY")
 
 
@@ -73,7 +72,6 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the larger real-world samples; the test is skipped where it is absent."""
-    folder = Path(os.environ.get(SHARED_DATA_VARIABLE) or ROOT.parent / "shared" / "data")
-    if not folder.is_dir():
+    if not SHARED_DATA.is_dir():
         pytest.skip(f"no sample data: set {SHARED_DATA_VARIABLE} to the folder that holds it")
-    return folder
+    return SHARED_DATA
