@@ -1,0 +1,157 @@
+"""The datasets under ``data_dir`` and where each of their partitions is.
+
+Belongs here: names, paths and schemas; that an ``embeddings`` file is of the space
+and dimensions asked for. Does not belong here: how Parquet is read or written.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedding_pipeline.errors import DataError
+from embedding_pipeline.records import (
+    COST_SUMMARY,
+    DERIVED_CHUNKS,
+    DUPLICATE_CHUNKS,
+    RAW_CHUNKS,
+    REJECTED_ROWS,
+    Space,
+    embeddings_schema,
+)
+from embedding_pipeline.vectors.partition import PartitionFile
+from embedding_pipeline.vectors.provenance import Provenance
+from embedding_pipeline.vectors.writing import PartitionWriter
+
+
+@dataclass(frozen=True)
+class EmbeddingsFile(PartitionFile):
+    """One day of vectors of one space, at stated dimensions."""
+
+    space: Space
+    dimensions: int
+
+    def provenance(self) -> Provenance:
+        """What the file says of itself, whether or not that is what was asked for.
+
+        Raises DataError when it is missing, damaged, or says nothing.
+        """
+        return self._parse(self.metadata())
+
+    def verify(self, parquet: pq.ParquetFile) -> None:
+        """Refuse a file of another space or other dimensions. Raises DataError."""
+        found = self._parse(self._metadata_of(parquet))
+        if (found.space, found.dimensions) != (self.space, self.dimensions):
+            raise DataError(
+                f"{self.path} holds vectors of {found.space} at {found.dimensions} dimensions, "
+                f"not of {self.space} at {self.dimensions}; {self.remedy}"
+            )
+        super().verify(parquet)
+
+    def _parse(self, metadata: Mapping[str, str]) -> Provenance:
+        try:
+            return Provenance.from_metadata(metadata)
+        except (KeyError, ValueError, TypeError) as error:
+            raise DataError(f"{self.path} does not say what made it; {self.remedy}") from error
+
+    @contextmanager
+    def vectors_writer(
+        self, *, run_id: str, fingerprint: str, counts: Mapping[str, int] | None = None
+    ) -> Iterator["VectorsWriter"]:
+        """``writer`` for vectors: its footer says what made them, and how many of what."""
+        with self.writer() as writer:
+            vectors = VectorsWriter(writer, dict(counts or {}))
+            yield vectors
+            record = Provenance(self.space, self.dimensions, run_id, fingerprint, vectors.counts)
+            writer.annotate(record.to_metadata())
+
+
+@dataclass
+class VectorsWriter:
+    """Takes batches of ``embeddings``; ``counts`` may be filled in until the end."""
+
+    _writer: PartitionWriter
+    counts: dict[str, int]
+
+    @property
+    def rows(self) -> int:
+        """Vectors written so far."""
+        return self._writer.rows
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows (see ``columns.embeddings_batch``). Raises DataError."""
+        self._writer.write(batch)
+
+
+class Datasets:
+    """Every dataset below one folder, by asset and day (``YYYY-MM-DD``).
+
+    All methods raise DataError when the day is not one.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def raw_chunks(self, day: str) -> PartitionFile:
+        """All chunks of a day."""
+        return self._file("raw_chunks", day, RAW_CHUNKS)
+
+    def rejected_rows(self, day: str) -> PartitionFile:
+        """Rows kept aside on the way to ``raw_chunks``; no file when there were none."""
+        return self._file("rejected_rows", day, REJECTED_ROWS)
+
+    def deduped_chunks(self, day: str) -> PartitionFile:
+        """The representatives of a day."""
+        return self._file("deduped_chunks", day, RAW_CHUNKS)
+
+    def duplicate_chunks(self, day: str) -> PartitionFile:
+        """The chunks of a day that are not representatives, and whose text stands for them."""
+        return self._file("duplicate_chunks", day, DUPLICATE_CHUNKS)
+
+    def cost_summary(self, day: str) -> PartitionFile:
+        """What a day cost."""
+        return self._file("cost_summary", day, COST_SUMMARY)
+
+    def embeddings(self, space: Space, day: str, dimensions: int | None = None) -> EmbeddingsFile:
+        """The vectors of a day's representatives; ``dimensions`` None means native."""
+        length = space.native_dimensions if dimensions is None else dimensions
+        return EmbeddingsFile(
+            asset="embeddings",
+            day=_day(day),
+            root=self.root,
+            name=f"embeddings/{space.slug}/{day}.parquet",
+            schema=embeddings_schema(length),
+            space=space,
+            dimensions=length,
+        )
+
+    def derived_chunks(self, space: Space, day: str) -> PartitionFile:
+        """Chunks of a day whose vector is not of exactly their text; no file when none is."""
+        name = f"derived_chunks/{space.slug}/{day}.parquet"
+        return PartitionFile("embeddings", _day(day), self.root, name, DERIVED_CHUNKS)
+
+    def embedded_days(self, space: Space) -> list[str]:
+        """The days that have vectors in ``space``, oldest first."""
+        folder = self.root / "embeddings" / space.slug
+        return sorted(path.stem for path in folder.glob("*.parquet") if _is_day(path.stem))
+
+    def _file(self, asset: str, day: str, schema: pa.Schema) -> PartitionFile:
+        return PartitionFile(asset, _day(day), self.root, f"{asset}/{day}.parquet", schema)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _day(text: str) -> str:
+    """``text`` if it is a day as partitions write it; it becomes part of a path."""
+    if not _is_day(text):
+        raise DataError(f"{text!r} is not a day (YYYY-MM-DD)")
+    return text

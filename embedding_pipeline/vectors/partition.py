@@ -1,0 +1,216 @@
+"""One Parquet file of one dataset and day: read as a stream, replaced whole.
+
+Belongs here: opening, checking the schema, streaming, and turning what Arrow and the
+file system say into a DataError with a remedy. Does not belong here: where files are
+(``datasets``), how one is written (``writing``).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedding_pipeline.errors import DataError
+from embedding_pipeline.vectors.atomic import replacing
+from embedding_pipeline.vectors.writing import PartitionWriter
+
+BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class PartitionFile:
+    """One day of one dataset, whether the file exists yet or not.
+
+    Attributes:
+        asset: name of the asset the file belongs to.
+        day: the partition, ``YYYY-MM-DD``.
+        root: ``data_dir``.
+        name: the file's path below ``root``.
+        schema: what its columns must be, on writing and on reading.
+    """
+
+    asset: str
+    day: str
+    root: Path
+    name: str
+    schema: pa.Schema
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self.root / self.name
+
+    @property
+    def remedy(self) -> str:
+        """What a person types to have the file made (again)."""
+        return f"make it with: embedding-pipeline backfill --start {self.day} --end {self.day}"
+
+    def exists(self) -> bool:
+        """Whether the partition was ever made."""
+        return self.path.is_file()
+
+    def remove(self) -> None:
+        """Remove the file, if there is one. Raises DataError."""
+        with self.edge():
+            self.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def open(self) -> Iterator["OpenPartition"]:
+        """The file, checked. It stays the same file when another replaces it meanwhile.
+
+        Raises DataError when it is missing, damaged, or not what it should be.
+        """
+        with self._parquet() as parquet:
+            self.verify(parquet)
+            yield OpenPartition(self, parquet)
+
+    def iter_batches(
+        self, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream the rows in order. Raises DataError like ``open``, at any batch."""
+        with self.open() as opened:
+            yield from opened.iter_batches(columns, batch_rows)
+
+    def rows(self) -> int:
+        """Number of rows, from the footer alone. Raises DataError."""
+        with self.open() as opened:
+            return opened.rows
+
+    def metadata(self) -> Mapping[str, str]:
+        """The file's own key/value metadata, unchecked. Raises DataError."""
+        with self._parquet() as parquet:
+            return self._metadata_of(parquet)
+
+    @contextmanager
+    def writer(self, metadata: Mapping[str, str] | None = None) -> Iterator[PartitionWriter]:
+        """Write the partition; it replaces the old one when the block ends well.
+
+        A block that raises leaves the old file as it was. Raises DataError when a
+        batch does not fit the schema or the disk does not take it.
+        """
+        with self._replacing() as path, PartitionWriter(path, self.schema, self.edge) as writer:
+            writer.annotate(metadata or {})
+            yield writer
+
+    def verify(self, parquet: pq.ParquetFile) -> None:
+        """Refuse a file whose columns are not those of ``schema``. Raises DataError."""
+        found = parquet.schema_arrow.remove_metadata()
+        if not found.equals(self.schema):
+            raise DataError(
+                f"{self.path} does not have the columns of {self.asset} "
+                f"({_difference(found, self.schema)}); {self.remedy}"
+            )
+
+    def _metadata_of(self, parquet: pq.ParquetFile) -> Mapping[str, str]:
+        with self.edge():
+            pairs = parquet.metadata.metadata or {}
+            return {key.decode(): value.decode() for key, value in pairs.items()}
+
+    @contextmanager
+    def edge(self) -> Iterator[None]:
+        """Where errors of Arrow and of the file system become DataError."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{self.asset} has no partition {self.day} ({self.path}); {self.remedy}"
+            ) from error
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise DataError(self._explain(error)) from error
+
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, OSError) and error.strerror:
+            return f"{self.asset} {self.day}: {self.path} cannot be used: {error.strerror}"
+        detail = str(error).partition("\n")[0][:200]
+        return f"{self.asset} {self.day}: {self.path} is damaged ({detail}); {self.remedy}"
+
+    @contextmanager
+    def _parquet(self) -> Iterator[pq.ParquetFile]:
+        # pre_buffer, on by default, would hold the whole file in memory while streaming
+        with self.edge():
+            parquet = pq.ParquetFile(self.path, pre_buffer=False, page_checksum_verification=True)
+        with parquet:
+            yield parquet
+
+    @contextmanager
+    def _replacing(self) -> Iterator[Path]:
+        """``replacing`` with its own errors made ours, and those of the block untouched."""
+        replacement = replacing(self.path)
+        with self.edge():
+            temporary = replacement.__enter__()
+        try:
+            yield temporary
+        except BaseException as error:
+            replacement.__exit__(type(error), error, error.__traceback__)
+            raise
+        with self.edge():
+            replacement.__exit__(None, None, None)
+
+
+class OpenPartition:
+    """A partition held open: several passes over it see the same rows."""
+
+    def __init__(self, file: PartitionFile, parquet: pq.ParquetFile) -> None:
+        self.file = file
+        self._parquet = parquet
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self._parquet.metadata.num_rows)
+
+    def iter_batches(
+        self, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream the rows in order, never more than a row group at a time (about 8 MiB).
+
+        Raises DataError when the file turns out to be damaged.
+        """
+        for group in range(self._parquet.metadata.num_row_groups):
+            yield from self._group(group, columns, batch_rows)
+
+    def find(self, column: str, values: pa.Array, columns: Sequence[str]) -> pa.Table:
+        """The rows whose ``column`` is among ``values``; others are read by key alone."""
+        import pyarrow.compute as pc
+
+        found = [pa.Table.from_batches([], schema=_project(self.file.schema, columns))]
+        for group in range(self._parquet.metadata.num_row_groups):
+            with self.file.edge():
+                keys = self._parquet.read_row_group(group, [column]).column(0)
+                mask = pc.is_in(keys, value_set=values)
+                if pc.any(mask).as_py():
+                    rows = self._parquet.read_row_group(group, list(columns))
+                    found.append(rows.select(columns).filter(mask))
+        return pa.concat_tables(found)
+
+    def _group(
+        self, group: int, columns: Sequence[str] | None, batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        batches = self._parquet.iter_batches(
+            batch_rows, row_groups=[group], columns=columns, use_threads=False
+        )
+        while True:
+            with self.file.edge():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+def _project(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([schema.field(name) for name in columns])
+
+
+def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
+    """The first column that differs, in words."""
+    for field in wanted:
+        index = found.get_field_index(field.name)
+        if index < 0:
+            return f"{field.name} is missing"
+        if found.field(index).type != field.type:
+            return f"{field.name} is {found.field(index).type}, not {field.type}"
+    extra = [name for name in found.names if name not in wanted.names]
+    return f"{extra[0]} is one too many" if extra else "their order differs"
