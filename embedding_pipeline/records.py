@@ -255,6 +255,14 @@ REJECTED_ROWS: Final = _schema(
 )
 """``rejected_rows/<date>.parquet``: rows kept aside, where they stood and why."""
 
+DERIVED_CHUNKS: Final = _schema(
+    chunk_id=pa.string(),
+    method=pa.string(),
+    parts=pa.int32(),
+)
+"""``derived_chunks/<space slug>/<date>.parquet``: chunks whose vector was not made from
+exactly their text; method is ``truncated`` or ``split_mean``."""
+
 COST_SUMMARY: Final = _schema(
     project=pa.string(),
     user=pa.string(),

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from embedding_pipeline.ledger.shares import Share, divide
 from embedding_pipeline.records import Account, Kind
@@ -67,6 +67,13 @@ def open_flight(connection: Connection, flight: Flight, now_ms: int) -> None:
             started_at=now_ms,
             shares=_dump(flight.shares),
         )
+    )
+
+
+def update_shares(connection: Connection, flight_id: str, shares: Sequence[Share]) -> None:
+    """Narrow a flight to what is still out, after a part of it was settled."""
+    connection.execute(
+        update(flights).where(flights.c.id == flight_id).values(shares=_dump(shares))
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, and_, delete, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from embedding_pipeline.records import Account, Digest
@@ -38,7 +38,7 @@ class Held:
 
 
 def hold(connection: Connection, space_id: int, chunks: Iterable[Held], now_ms: int) -> None:
-    """Put chunks in quarantine, or count one more attempt for those that are there."""
+    """Put chunks in quarantine; for those that are there, add the attempts and the news."""
     rows = [
         {
             "space_id": space_id,
@@ -48,7 +48,7 @@ def hold(connection: Connection, space_id: int, chunks: Iterable[Held], now_ms: 
             "project": chunk.account.project,
             "reason": chunk.reason,
             "code": chunk.code,
-            "attempts": 1,
+            "attempts": chunk.attempts,
             "first_at": now_ms,
             "last_at": now_ms,
             "redrive": 0,
@@ -65,7 +65,7 @@ def hold(connection: Connection, space_id: int, chunks: Iterable[Held], now_ms: 
             "project": new.excluded.project,
             "reason": new.excluded.reason,
             "code": new.excluded.code,
-            "attempts": quarantine.c.attempts + 1,
+            "attempts": quarantine.c.attempts + new.excluded.attempts,
             "last_at": now_ms,
             "redrive": 0,
         },
@@ -74,18 +74,29 @@ def hold(connection: Connection, space_id: int, chunks: Iterable[Held], now_ms: 
 
 
 def lasting(connection: Connection, space_id: int, digests: Sequence[Digest]) -> dict[Digest, str]:
-    """Keys not to be tried again, with their reason."""
+    """Keys not to be tried again, with their reason. One redriven chunk frees its key."""
     c = quarantine.c
     found: dict[Digest, str] = {}
     for start in range(0, len(digests), 500):
-        query = select(c.digest, c.reason).where(
-            c.space_id == space_id,
-            c.digest.in_(digests[start : start + 500]),
-            c.reason.in_(LASTING),
-            c.redrive == 0,
+        query = (
+            select(c.digest, func.min(c.reason))
+            .where(
+                c.space_id == space_id,
+                c.digest.in_(digests[start : start + 500]),
+                c.reason.in_(LASTING),
+            )
+            .group_by(c.digest)
+            .having(func.max(c.redrive) == 0)
         )
         found |= {Digest(bytes(d)): reason for d, reason in connection.execute(query)}
     return found
+
+
+def chunk_ids(connection: Connection, space_id: int, partition: str) -> frozenset[str]:
+    """The chunks of a partition that are in quarantine."""
+    c = quarantine.c
+    query = select(c.chunk_id).where(c.space_id == space_id, c.partition == partition)
+    return frozenset(connection.execute(query).scalars())
 
 
 def reset_partition(

@@ -19,7 +19,7 @@ Truncate = Callable[[str, int], str]
 
 BLANK = "blank"
 TOO_LONG = "too_long"
-NOT_UTF8 = "not_utf8"
+NO_DIRECTION = "no_direction"
 
 Verdict = Literal["fit", "blank", "too_long", "truncated", "split_mean"]
 

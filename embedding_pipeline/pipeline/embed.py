@@ -1,0 +1,263 @@
+"""``embeddings``: every representative of some days gets its vector, each day one file.
+
+Belongs here: reading ``deduped_chunks``, handing them to the service, writing what comes
+back. Does not belong here: how a vector is got (``service``).
+
+Days are embedded in one stream, so that a request may hold texts of two days; each
+day's file replaces the old one when its last vector is there, and not before.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from embedding_pipeline.errors import ConservationError
+from embedding_pipeline.ledger import quarantine
+from embedding_pipeline.ledger.quarantine import Held
+from embedding_pipeline.pipeline.reports import EmbedReport
+from embedding_pipeline.records import DERIVED_CHUNKS, Account, Digest, Priority
+from embedding_pipeline.service.core import ServiceCore
+from embedding_pipeline.service.work import FilledBatch, Progress, Row, Tally, WorkBatch
+from embedding_pipeline.vectors.columns import embeddings_batch
+from embedding_pipeline.vectors.datasets import Datasets, VectorsWriter
+from embedding_pipeline.vectors.view import view
+
+T = TypeVar("T")
+
+_COLUMNS = ("chunk_id", "document_id", "text", "content_hash", "token_count", "project", "user")
+
+
+async def build_embeddings(
+    service: ServiceCore,
+    datasets: Datasets,
+    partitions: Sequence[str],
+    *,
+    on_partition: Callable[[EmbedReport], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    priority: Priority = Priority.NORMAL,
+) -> tuple[EmbedReport, ...]:
+    """Make ``embeddings`` for the days ``partitions``; requests fill across them.
+
+    Args:
+        service: an open service.
+        datasets: where the chunks are and the vectors go.
+        partitions: days, in the order they are worked on.
+        on_partition: told of each day as soon as its file is whole.
+        on_progress: told how far the whole run is, often.
+        priority: the lane of this run's requests.
+
+    Returns:
+        One report a day, in order.
+
+    Raises:
+        DataError: ``deduped_chunks`` of a day is missing or damaged.
+        ProviderError: the provider stopped delivering. Days that were whole are written,
+            and everything paid for is in the cache: a rerun does not pay again.
+    """
+    total = await asyncio.to_thread(
+        lambda: sum(datasets.deduped_chunks(day).rows() for day in partitions)
+    )
+    source = _read(datasets, partitions)
+    run = service.bulk(source, total=total, on_progress=on_progress, priority=priority)
+    reports: list[EmbedReport] = []
+    day: _Day | None = None
+    try:
+        async for batch in run.batches():
+            if day is None:
+                day = _Day(service, datasets, batch.work.partition)
+            await day.add(batch)
+            if not len(batch.work):  # the mark that a day has ended
+                tally = run.tallies[day.partition]
+                report = await day.finish(tally, run.progress().seconds)
+                reports.append(report)
+                day = None
+                if on_partition is not None:
+                    on_partition(report)
+    except BaseException as exc:
+        if day is not None:
+            day.abandon(exc)
+        raise
+    return tuple(reports)
+
+
+async def _read(datasets: Datasets, partitions: Sequence[str]) -> AsyncIterator[WorkBatch]:
+    """The chunks of all days; an empty batch marks the end of each."""
+    for day in partitions:
+        batches = datasets.deduped_chunks(day).iter_batches(_COLUMNS)
+        async for batch in _in_thread(batches):
+            yield await asyncio.to_thread(_work, day, batch)
+        yield WorkBatch(day, (), (), np.zeros(0, np.int32), ())
+
+
+async def _in_thread(items: Iterator[T]) -> AsyncIterator[T]:
+    """A blocking iterator, each step of it in a thread."""
+    end = object()
+    while (item := await asyncio.to_thread(next, items, end)) is not end:
+        yield item  # type: ignore[misc]
+
+
+def _work(day: str, batch: pa.RecordBatch) -> WorkBatch:
+    projects, users = batch.column("project").to_pylist(), batch.column("user").to_pylist()
+    accounts: dict[tuple[str, str], Account] = {}
+    for project, user in zip(projects, users, strict=True):
+        key = (project, user or "")
+        if key not in accounts:
+            accounts[key] = Account(*key, partition=day)
+    return WorkBatch(
+        day,
+        batch.column("chunk_id").to_pylist(),
+        batch.column("text").to_pylist(),
+        batch.column("token_count").to_numpy(),
+        [accounts[project, user or ""] for project, user in zip(projects, users, strict=True)],
+        payload=batch,
+    )
+
+
+@dataclass
+class _Day:
+    """The file of one day while it is being written."""
+
+    service: ServiceCore
+    datasets: Datasets
+    partition: str
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _writer: VectorsWriter | None = None
+    _refused: set[str] = field(default_factory=set)
+    _derived: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    async def add(self, batch: FilledBatch) -> None:
+        if self._writer is None:
+            self._writer = await asyncio.to_thread(self._open)
+        if not len(batch.work):
+            return
+        await self._hold(batch)
+        for row, how in batch.derived.items():
+            if row not in batch.refused:
+                self._derived[batch.work.chunk_ids[row]] = how
+        await asyncio.to_thread(self._write, self._writer, batch)
+
+    async def finish(self, tally: Tally, seconds: float) -> EmbedReport:
+        report = self._report(tally, seconds)
+        assert self._writer is not None
+        self._writer.counts.update(
+            chunks=report.chunks,
+            embedded=report.embedded,
+            cached=report.cached,
+            quarantined=report.quarantined,
+        )
+        self._balance(report, self._writer.rows)
+        await asyncio.to_thread(self._stack.close)
+        await asyncio.to_thread(self._write_derived)
+        number, keep = self.service.space_id, set(self._refused)
+        await self.service.store.write(
+            lambda c: quarantine.reset_partition(c, number, self.partition, keep)
+        )
+        return report
+
+    def abandon(self, exc: BaseException) -> None:
+        """Leave the old file as it is."""
+        self._stack.__exit__(type(exc), exc, exc.__traceback__)
+
+    def _open(self) -> VectorsWriter:
+        file = self.datasets.embeddings(
+            self.service.space, self.partition, self.service.dimensions
+        )
+        return self._stack.enter_context(
+            file.vectors_writer(run_id=self.service.run_id, fingerprint=self.service.fingerprint)
+        )
+
+    def _write(self, writer: VectorsWriter, batch: FilledBatch) -> None:
+        chunks = batch.work.payload
+        assert isinstance(chunks, pa.RecordBatch)
+        _verify(chunks, batch)
+        vectors = batch.vectors
+        if batch.refused:
+            keep = batch.status != Row.REFUSED
+            chunks, vectors = chunks.filter(pa.array(keep)), vectors[keep]
+        if chunks.num_rows:
+            writer.write(embeddings_batch(chunks, view(vectors, self.service.dimensions)))
+
+    async def _hold(self, batch: FilledBatch) -> None:
+        """Put this batch's refused chunks in quarantine, by id and reason."""
+        held = [
+            Held(
+                str(self.service.space),
+                batch.work.accounts[row],
+                batch.work.chunk_ids[row],
+                _digest(batch, row),
+                refusal.reason,
+                refusal.code,
+                attempts=int(refusal.attempted),
+            )
+            for row, refusal in batch.refused.items()
+        ]
+        if held:
+            self._refused.update(chunk.chunk_id for chunk in held)
+            number, now = self.service.space_id, self.service.now_ms()
+            await self.service.store.write(lambda c: quarantine.hold(c, number, held, now))
+
+    def _write_derived(self) -> None:
+        file = self.datasets.derived_chunks(self.service.space, self.partition)
+        if not self._derived:
+            file.remove()
+            return
+        with file.writer() as writer:
+            writer.write(_derived_batch(self._derived))
+
+    def _balance(self, report: EmbedReport, written: int) -> None:
+        explained = report.embedded + report.cached + report.quarantined + report.deferred
+        if report.chunks != explained or written != report.embedded + report.cached:
+            raise ConservationError(
+                f"embeddings {self.partition}: {report.chunks} chunks, {explained} explained, "
+                f"{written} vectors written; nothing was replaced. Please report this"
+            )
+
+    def _report(self, tally: Tally, seconds: float) -> EmbedReport:
+        service, price = self.service, self.service.price or 0
+        file = self.datasets.embeddings(service.space, self.partition, service.dimensions)
+        return EmbedReport(
+            partition=self.partition,
+            space=str(service.space),
+            dimensions=service.dimensions,
+            chunks=tally.chunks,
+            embedded=tally.embedded,
+            cached=tally.cached,
+            quarantined=tally.quarantined,
+            requests=tally.requests,
+            input_tokens=tally.input_tokens,
+            cost_nano_usd=tally.input_tokens * price,
+            saved_nano_usd=tally.saved_tokens * price,
+            retries=tally.retries,
+            wait_seconds=tally.wait_seconds,
+            fingerprint=service.fingerprint,
+            path=file.name,
+            seconds=seconds,
+        )
+
+
+def _digest(batch: FilledBatch, row: int) -> Digest:
+    chunks = batch.work.payload
+    assert isinstance(chunks, pa.RecordBatch)
+    return Digest(bytes.fromhex(chunks.column("content_hash")[row].as_py()))
+
+
+def _verify(chunks: pa.RecordBatch, batch: FilledBatch) -> None:
+    """The vectors are of these very rows, and none is missing without a reason."""
+    if chunks.num_rows != len(batch.vectors) or Row.OPEN in batch.status:
+        raise ConservationError("a batch left the service with rows undecided; please report this")
+
+
+def _derived_batch(derived: Mapping[str, tuple[str, int]]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(list(derived), pa.string()),
+            pa.array([method for method, _ in derived.values()], pa.string()),
+            pa.array([parts for _, parts in derived.values()], pa.int32()),
+        ],
+        schema=DERIVED_CHUNKS,
+    )

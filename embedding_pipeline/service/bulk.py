@@ -1,0 +1,371 @@
+"""A stream of batches in, the same batches with their vectors out, in order.
+
+Belongs here: keeping the right amount of work open. Requests fill across batches and
+partitions; a batch leaves when its last row is decided; the window bounds memory,
+whatever the number of chunks. Backfills read past the memory tier on purpose.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from embedding_pipeline.clock import Clock
+from embedding_pipeline.ledger.quarantine import lasting
+from embedding_pipeline.planning.inputs import NO_DIRECTION, combine
+from embedding_pipeline.planning.requests import RequestCaps, plan_requests
+from embedding_pipeline.records import Digest, Priority, Vectors
+from embedding_pipeline.service.fetching import Fetcher
+from embedding_pipeline.service.preparing import InputRules, Prepared
+from embedding_pipeline.service.work import (
+    FilledBatch,
+    Item,
+    Landing,
+    Progress,
+    Refusal,
+    Row,
+    Tally,
+    WorkBatch,
+)
+from embedding_pipeline.state.store import Store
+
+WINDOW_BYTES: Final = 96 << 20
+"""Vectors of batches that are open, at most (one batch may exceed it)."""
+
+OnProgress = Callable[[Progress], None]
+
+
+_Part = npt.NDArray[np.float32] | None
+
+
+@dataclass
+class _Open:
+    """A batch with rows still to be decided; ``parts`` holds those of derived rows."""
+
+    work: WorkBatch
+    prepared: Prepared
+    vectors: Vectors
+    status: npt.NDArray[np.uint8]
+    refused: dict[int, Refusal]
+    missing: int
+    parts: dict[int, dict[int, _Part]] = field(default_factory=dict)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def filled(self) -> FilledBatch:
+        return FilledBatch(
+            self.work, self.vectors, self.status, self.refused, self.prepared.derived
+        )
+
+
+_Place = tuple[_Open, int]  # a batch, and the position of an item in it
+
+
+@dataclass(frozen=True)
+class BulkParts:
+    """What a bulk run works with."""
+
+    fetcher: Fetcher
+    store: Store
+    rules: InputRules
+    caps: RequestCaps
+    priority: Priority
+    clock: Clock
+
+
+class BulkRun:
+    """One pass over a stream of work. ``batches()`` may be iterated once."""
+
+    def __init__(
+        self,
+        parts: BulkParts,
+        source: AsyncIterator[WorkBatch],
+        *,
+        total: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self._parts = parts
+        self._source = source
+        self._total = total
+        self._on_progress = on_progress
+        self._clock = parts.clock
+        self._began = self._clock.monotonic()
+        self._open: deque[_Open] = deque()
+        self._open_rows = 0
+        self._places: dict[Digest, list[_Place]] = {}
+        self._pending: list[Item] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._moved = asyncio.Event()
+        self._shrunk = asyncio.Event()
+        self._blocked = False
+        self._at_end = False
+        self._fatal: BaseException | None = None
+        self.tallies: dict[str, Tally] = {}
+
+    async def batches(self) -> AsyncIterator[FilledBatch]:
+        """The batches in order, each when its last row is decided.
+
+        Raises:
+            ProviderError: the provider stopped delivering. Whatever was complete has been
+                handed out, and everything paid for is stored.
+            StateError: the store refused.
+        """
+        intake = asyncio.create_task(self._intake())
+        try:
+            while True:
+                while self._open and self._open[0].done.is_set():
+                    batch = self._open.popleft()
+                    self._open_rows -= len(batch.work)
+                    self._shrunk.set()
+                    yield batch.filled()
+                if self._finished():
+                    break
+                await self._change()
+            await self._settle_down(intake)
+            if self._fatal is not None:
+                raise self._fatal
+        finally:
+            intake.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(intake, *self._tasks, return_exceptions=True)
+
+    def progress(self) -> Progress:
+        """How far this run is."""
+        tallies = self.tallies.values()
+        tokens = sum(tally.input_tokens for tally in tallies)
+        return Progress(
+            sum(t.embedded + t.cached + t.quarantined for t in tallies),
+            self._total,
+            sum(t.embedded for t in tallies),
+            tokens,
+            tokens * (self._parts.fetcher.terms.price or 0),
+            self._clock.monotonic() - self._began,
+        )
+
+    def _finished(self) -> bool:
+        if self._fatal is not None:
+            return not self._tasks and not (self._open and self._open[0].done.is_set())
+        return self._at_end and not self._open
+
+    async def _settle_down(self, intake: asyncio.Task[None]) -> None:
+        if self._fatal is None:
+            await intake
+
+    async def _change(self) -> None:
+        """Wait until something moved."""
+        await self._moved.wait()
+        self._moved.clear()
+
+    async def _intake(self) -> None:
+        try:
+            async for work in self._source:
+                if len(work):
+                    await self._room(len(work))
+                if self._fatal is not None:
+                    return
+                await self._take(work)
+                self._launch(final=False)
+            self._at_end = True
+            self._launch(final=True)
+        except Exception as exc:  # handed to the reader of ``batches``, nothing is lost
+            self._fail(exc)
+        finally:
+            self._moved.set()
+
+    async def _room(self, rows: int) -> None:
+        """Wait until the window has room for ``rows`` more."""
+        width = 4 * self._parts.fetcher.terms.space.native_dimensions
+        limit = max(WINDOW_BYTES // width, 1)
+        while self._open and self._open_rows + rows > limit and self._fatal is None:
+            self._shrunk.clear()
+            self._blocked = True
+            self._unblock()
+            await self._shrunk.wait()
+            self._blocked = False
+
+    def _unblock(self) -> None:
+        """Nothing is out and the window is full: what is pending must go, full or not."""
+        if self._blocked and not self._tasks:
+            self._launch(final=True)
+
+    async def _take(self, work: WorkBatch) -> None:
+        """Look a batch up; what is missing becomes pending, once a key."""
+        batch = await asyncio.to_thread(self._open_batch, work)
+        tally = self.tallies.setdefault(work.partition, Tally())
+        tally.chunks += len(work)
+        tally.quarantined += len(batch.prepared.refused)
+        self._open.append(batch)
+        self._open_rows += len(work)
+        items = batch.prepared.items
+        digests = [item.digest for item in items]
+        found = await self._parts.fetcher.lookup(digests)
+        for position in np.flatnonzero(found.found):
+            self._place(batch, int(position), found.vectors[position], Row.CACHED)
+        await self._seek(batch, [int(i) for i in np.flatnonzero(~found.found)])
+        self._close_if_done(batch)
+        self._report()
+
+    def _open_batch(self, work: WorkBatch) -> _Open:
+        prepared = self._parts.rules.prepare(work.texts, work.tokens, work.accounts)
+        width = self._parts.fetcher.terms.space.native_dimensions
+        status = np.full(len(work), Row.OPEN, np.uint8)
+        status[list(prepared.refused)] = Row.REFUSED
+        batch = _Open(
+            work,
+            prepared,
+            np.zeros((len(work), width), np.float32),
+            status,
+            dict(prepared.refused),
+            len(work) - len(prepared.refused),
+        )
+        for position, row in enumerate(prepared.rows):
+            if row in prepared.derived:
+                batch.parts.setdefault(row, {})[position] = None
+        return batch
+
+    async def _seek(self, batch: _Open, positions: Sequence[int]) -> None:
+        items = batch.prepared.items
+        wanted = list({items[i].digest: None for i in positions})
+        number = self._parts.fetcher.terms.space_id
+        held = await self._parts.store.read(lambda c: lasting(c, number, wanted)) if wanted else {}
+        for position in positions:
+            item = items[position]
+            if item.digest in held:
+                self._refuse(batch, position, Refusal(held[item.digest], attempted=False))
+            elif item.digest in self._places:
+                self._places[item.digest].append((batch, position))
+            else:
+                self._places[item.digest] = [(batch, position)]
+                self._pending.append(item)
+
+    def _launch(self, *, final: bool) -> None:
+        """Send what makes full requests; with ``final``, everything pending."""
+        if self._fatal is not None or not self._pending:
+            return
+        plans = plan_requests(
+            np.array([item.tokens for item in self._pending]),
+            np.array([item.estimate for item in self._pending]),
+            self._parts.caps,
+            final=final,
+        )
+        for plan in plans:
+            self._spawn(self._pending[plan.start : plan.stop])
+        if plans:
+            self._pending = self._pending[plans[-1].stop :]
+
+    def _spawn(self, items: Sequence[Item]) -> None:
+        task = asyncio.create_task(self._fetch(items))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._unblock()
+        self._moved.set()
+
+    async def _fetch(self, items: Sequence[Item]) -> None:
+        if self._fatal is not None:
+            return
+        try:
+            async for landing in self._parts.fetcher.fetch(items, self._parts.priority):
+                self._land(items, landing)
+        except Exception as exc:  # handed to the reader of ``batches``, nothing is lost
+            self._fail(exc)
+
+    def _fail(self, exc: BaseException) -> None:
+        if self._fatal is None:
+            self._fatal = exc
+        self._moved.set()
+        self._shrunk.set()
+
+    def _land(self, items: Sequence[Item], landing: Landing) -> None:
+        for digest, vector in landing.vectors.items():
+            places = self._places.pop(digest, [])
+            for turn, (batch, position) in enumerate(places):
+                bought = turn == 0 and digest in landing.bought
+                self._place(batch, position, vector, Row.EMBEDDED if bought else Row.CACHED)
+        for digest, refusal in landing.refused.items():
+            for batch, position in self._places.pop(digest, []):
+                self._refuse(batch, position, refusal)
+        self._account(items, landing)
+        for batch in self._open:
+            self._close_if_done(batch)
+        self._report()
+
+    def _account(self, items: Sequence[Item], landing: Landing) -> None:
+        for account, tokens in landing.billed.items():
+            self.tallies[account.partition].input_tokens += tokens
+        if not landing.requests:
+            return
+        for partition in {item.account.partition for item in items}:
+            tally = self.tallies[partition]
+            tally.requests += landing.requests
+            tally.retries += len(landing.attempts)
+            tally.wait_seconds += landing.wait_seconds
+
+    def _place(
+        self, batch: _Open, position: int, vector: npt.NDArray[np.float32], status: Row
+    ) -> None:
+        row = batch.prepared.rows[position]
+        if batch.status[row] == Row.REFUSED:
+            return  # another part of the same text was refused
+        if row in batch.parts:
+            self._place_part(batch, row, position, vector, status)
+            return
+        batch.vectors[row] = vector
+        self._decide(batch, row, status)
+
+    def _place_part(
+        self,
+        batch: _Open,
+        row: int,
+        position: int,
+        vector: npt.NDArray[np.float32],
+        status: Row,
+    ) -> None:
+        """Add one part to a derived row; the last one makes it whole."""
+        parts = batch.parts[row]
+        parts[position] = vector
+        if any(part is None for part in parts.values()):
+            return
+        weights = [batch.prepared.items[i].tokens for i in parts]
+        try:
+            whole = combine(np.stack(list(parts.values())), np.array(weights, np.int32))
+        except ValueError:
+            self._refuse(batch, position, Refusal(NO_DIRECTION))
+            return
+        batch.vectors[row] = whole
+        self._decide(batch, row, status)
+
+    def _decide(self, batch: _Open, row: int, status: Row) -> None:
+        batch.status[row] = status
+        batch.missing -= 1
+        tally = self.tallies[batch.work.partition]
+        if status is Row.EMBEDDED:
+            tally.embedded += 1
+        elif status is Row.CACHED:
+            tally.cached += 1
+            tally.saved_tokens += int(batch.work.tokens[row])
+        else:
+            tally.quarantined += 1
+
+    def _refuse(self, batch: _Open, position: int, refusal: Refusal) -> None:
+        row = batch.prepared.rows[position]
+        if batch.status[row] == Row.REFUSED:
+            return
+        batch.refused[row] = refusal
+        batch.vectors[row] = 0
+        self._decide(batch, row, Row.REFUSED)
+
+    def _close_if_done(self, batch: _Open) -> None:
+        if batch.missing == 0 and not batch.done.is_set():
+            batch.done.set()
+            self._moved.set()
+
+    def _report(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(self.progress())

@@ -1,0 +1,328 @@
+"""The service: one open store, one embedder, one lease; bulk runs and single texts.
+
+Belongs here: opening, closing and the public calls. Does not belong here: reading
+settings or choosing parts (``assembly``), or any step of the flow (its modules).
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Connection
+
+from embedding_pipeline.cache import database, names
+from embedding_pipeline.cache.memory import MemoryTier
+from embedding_pipeline.catalog import ModelSpec
+from embedding_pipeline.clock import Clock
+from embedding_pipeline.embedders.base import Embedder
+from embedding_pipeline.errors import ServiceClosed, StateError, TextRefused
+from embedding_pipeline.ledger import flights, quarantine
+from embedding_pipeline.planning.requests import RequestCaps
+from embedding_pipeline.records import Account, Digest, Kind, Priority, Space, Vectors
+from embedding_pipeline.service.bulk import BulkParts, BulkRun, OnProgress
+from embedding_pipeline.service.fetching import Fetcher, Terms, sweep
+from embedding_pipeline.service.lanes import Lanes
+from embedding_pipeline.service.online import MicroBatcher, refusal
+from embedding_pipeline.service.preparing import InputRules, Prepared, assemble
+from embedding_pipeline.service.work import Refusal, WorkBatch
+from embedding_pipeline.state import owners
+from embedding_pipeline.state.store import Store
+from embedding_pipeline.vectors.view import view
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """How a service behaves; the settings in the service's own words.
+
+    Attributes:
+        spec: the model.
+        kind: ``api`` or ``local``.
+        provider: name of the provider asked first.
+        dimensions: length of the vectors handed out.
+        caps: what one request may hold.
+        rules: the policy for text the API would refuse.
+        max_in_flight: requests of this process that are out at once.
+        max_wait_seconds: how long an online caller waits for company.
+        memory_bytes: bound of the memory tier.
+        dtype: how vectors are stored.
+        patience_seconds: longest wait for another process's request.
+        run_id: the run the work belongs to, or "".
+        fingerprint: fingerprint of the settings that shape the vectors.
+    """
+
+    spec: ModelSpec
+    kind: Kind
+    provider: str
+    dimensions: int
+    caps: RequestCaps
+    rules: InputRules
+    max_in_flight: int = 16
+    max_wait_seconds: float = 0.01
+    memory_bytes: int = 256 << 20
+    dtype: str = "float32"
+    patience_seconds: float = 1000.0
+    run_id: str = ""
+    fingerprint: str = ""
+
+
+class ServiceCore:
+    """Turns texts into vectors of one space, paying once for each text.
+
+    Use it as an async context manager, in one event loop. Concurrent calls are fine.
+    """
+
+    def __init__(
+        self, config: ServiceConfig, store: Store, embedder: Embedder, clock: Clock
+    ) -> None:
+        self._config = config
+        self.store = store
+        self._embedder = embedder
+        self._clock = clock
+        self._owner = owners.this_process()
+        self._heart: asyncio.Task[None] | None = None
+        self._fetcher: Fetcher | None = None
+        self._batcher: MicroBatcher | None = None
+
+    @property
+    def space(self) -> Space:
+        """The space of every vector of this service."""
+        return self._config.spec.space
+
+    @property
+    def dimensions(self) -> int:
+        """Length of the vectors handed out."""
+        return self._config.dimensions
+
+    @property
+    def price(self) -> int | None:
+        """nano-USD a token, None where no price is known."""
+        return self._config.spec.nano_usd_per_token
+
+    @property
+    def run_id(self) -> str:
+        """The run the work belongs to, or ""."""
+        return self._config.run_id
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the settings that shape the vectors."""
+        return self._config.fingerprint
+
+    def now_ms(self) -> int:
+        """The instant, in milliseconds since the epoch."""
+        return int(self._clock.now() * 1000)
+
+    @property
+    def space_id(self) -> int:
+        """The space's number in the store."""
+        return self._ready().terms.space_id
+
+    async def __aenter__(self) -> Self:
+        now = self.now_ms()
+
+        def work(connection: Connection) -> int:
+            owners.register(connection, self._owner, now)
+            lost = sweep(connection, now)
+            if lost:
+                log.warning("%d requests of ended processes booked as unknown", lost)
+            return database.space_id(connection, self.space)
+
+        terms = self._terms(await self.store.write(work))
+        lanes = Lanes(self._config.max_in_flight, self._clock)
+        self._fetcher = Fetcher(self.store, self._embedder, terms, lanes, self._clock)
+        self._batcher = MicroBatcher(
+            self._fetcher,
+            MemoryTier(self._config.memory_bytes),
+            self._config.caps,
+            self._config.max_wait_seconds,
+            self._clock,
+        )
+        await self._embedder.__aenter__()
+        self._heart = asyncio.create_task(self._beat())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._batcher is not None:
+            await self._batcher.close()
+        self._fetcher = self._batcher = None
+        if self._heart is not None:
+            self._heart.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._heart
+        await self._embedder.aclose()
+        await self._sign_off()
+        await asyncio.to_thread(self.store.close)
+
+    def bulk(
+        self,
+        batches: AsyncIterator[WorkBatch],
+        *,
+        total: int | None = None,
+        on_progress: OnProgress | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> BulkRun:
+        """Embed a stream of batches with bounded memory; iterate ``.batches()`` of it."""
+        parts = BulkParts(
+            self._ready(),
+            self.store,
+            self._config.rules,
+            self._config.caps,
+            priority,
+            self._clock,
+        )
+        return BulkRun(parts, batches, total=total, on_progress=on_progress)
+
+    async def generate_embedding(
+        self,
+        text: str,
+        *,
+        project: str = "default",
+        user: str = "",
+        priority: Priority | str = Priority.NORMAL,
+        cache_key: str | None = None,
+    ) -> Vectors:
+        """The vector of one text, float32, shape ``(dimensions,)``, unit norm.
+
+        Callers arriving within ``requests.max_wait_ms`` share one request.
+
+        Args:
+            text: the exact text.
+            project: the tenant that pays.
+            user: a person or service within the project.
+            priority: ``urgent``, ``normal`` or ``bulk``.
+            cache_key: a name under which ``get_embedding`` finds the vector without the
+                text. The same name with another text is that text's vector.
+
+        Raises:
+            TextRefused: blank, over the cap under the policy ``reject``, or refused.
+            ProviderError: the provider did not deliver.
+            ServiceClosed: the service is closed.
+        """
+        self._ready()
+        prepared = self._prepare([text], Account(project, user))
+        if cache_key is not None and prepared.derived:
+            raise TextRefused(
+                "derived", "cache_key names vectors made from exactly their text; shorten the text"
+            )
+        rows = await self._rows(prepared, Priority(priority))
+        if cache_key is not None:
+            number, digest = self.space_id, prepared.items[0].digest
+            await self.store.write(lambda c: names.give(c, number, cache_key, digest))
+        return rows[0]
+
+    async def get_embedding(self, name: str) -> Vectors | None:
+        """The vector last given this ``cache_key``, shape ``(dimensions,)``; or None."""
+        number = self.space_id
+        digest = await self.store.read(lambda c: names.find(c, number, name))
+        if digest is None:
+            return None
+        found = await self._ready().lookup([digest])
+        return view(found.vectors, self.dimensions)[0] if found.found[0] else None
+
+    async def embed_many(
+        self,
+        texts: Sequence[str],
+        *,
+        project: str = "default",
+        user: str = "",
+        priority: Priority | str = Priority.NORMAL,
+    ) -> Vectors:
+        """The vectors of ``texts`` in order, float32, shape ``(len(texts), dimensions)``.
+
+        Raises:
+            TextRefused: one of the texts cannot be embedded; the others are stored, so
+                that a call without it pays nothing again.
+            ProviderError: the provider did not deliver.
+            ServiceClosed: the service is closed.
+        """
+        self._ready()
+        return await self._rows(self._prepare(texts, Account(project, user)), Priority(priority))
+
+    async def stored(self, digests: Sequence[Digest]) -> database.Lookup:
+        """What the durable tier holds of these keys, as full vectors."""
+        return await self._ready().lookup(digests)
+
+    async def quarantined(self, partition: str) -> frozenset[str]:
+        """Chunk ids of a partition that are in quarantine in this space."""
+        number = self.space_id
+        return await self.store.read(lambda c: quarantine.chunk_ids(c, number, partition))
+
+    async def _rows(self, prepared: Prepared, lane: Priority) -> Vectors:
+        batcher = self._batcher
+        if batcher is None:
+            raise ServiceClosed("the embedding service is closed; open a new one")
+        for row, why in prepared.refused.items():
+            raise refusal(why, row)
+        # Every text is waited for, so that one that is refused leaves none half done.
+        answers = await asyncio.gather(
+            *(batcher.vector(item, lane) for item in prepared.items), return_exceptions=True
+        )
+        parts = []
+        for position, answer in enumerate(answers):
+            if isinstance(answer, TextRefused):
+                raise refusal(Refusal(answer.reason), prepared.rows[position]) from answer
+            if isinstance(answer, BaseException):
+                raise answer
+            parts.append(answer)
+        return view(assemble(prepared, parts, self.space.native_dimensions), self.dimensions)
+
+    def _prepare(self, texts: Sequence[str], account: Account) -> Prepared:
+        rules = self._config.rules
+        return rules.prepare(texts, rules.counter.count(texts), [account] * len(texts))
+
+    def _ready(self) -> Fetcher:
+        if self._fetcher is None:
+            raise ServiceClosed("the embedding service is not open; use it in 'async with'")
+        return self._fetcher
+
+    def _terms(self, number: int) -> Terms:
+        config = self._config
+        return Terms(
+            config.spec.space,
+            number,
+            config.kind,
+            config.provider,
+            config.spec.nano_usd_per_token,
+            config.dtype,
+            config.run_id,
+            self._owner.id,
+            config.patience_seconds,
+        )
+
+    async def _beat(self) -> None:
+        """Keep the lease while the service lives."""
+        while True:
+            await self._clock.sleep(owners.RENEW_SECONDS)
+            now = self.now_ms()
+
+            def work(connection: Connection, now: int = now) -> None:
+                if not owners.renew(connection, self._owner, now):
+                    owners.register(connection, self._owner, now)
+
+            try:
+                await self.store.write(work)
+            except StateError as exc:
+                log.warning("lease not renewed, tried again in a moment: %s", exc)
+
+    async def _sign_off(self) -> None:
+        """End the lease; what is still out by then is booked as unknown."""
+        now = self.now_ms()
+
+        def work(connection: Connection) -> None:
+            flights.expire(connection, [self._owner.id], now)
+            owners.remove(connection, self._owner.id)
+            sweep(connection, now)
+
+        with suppress(StateError):  # the lease runs out by itself
+            await self.store.write(work)

@@ -1,0 +1,89 @@
+"""Who goes next when more requests want out than may be out.
+
+Belongs here: the order of waiting callers. ``pick`` decides, ``Lanes`` acts.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from embedding_pipeline.clock import Clock
+from embedding_pipeline.records import Priority
+
+AGEING_SECONDS: Final = 5.0
+"""Waiting this long counts as much as one step of priority: bulk work overtakes fresh
+urgent calls after twice this time, so nothing starves."""
+
+_RANK: Final = {Priority.URGENT: 0, Priority.NORMAL: 1, Priority.BULK: 2}
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """One caller in line."""
+
+    priority: Priority
+    since: float
+    number: int
+
+
+def rank(waiting: Waiting, now: float) -> tuple[float, int]:
+    """Smaller goes first: priority less what waiting has earned, then order of arrival."""
+    return _RANK[waiting.priority] - (now - waiting.since) / AGEING_SECONDS, waiting.number
+
+
+def pick(waiting: Sequence[Waiting], now: float) -> int:
+    """The index of who goes next."""
+    return min(range(len(waiting)), key=lambda i: rank(waiting[i], now))
+
+
+@dataclass
+class _Ticket:
+    waiting: Waiting
+    turn: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Lanes:
+    """At most ``slots`` callers inside at a time; the rest wait in order of ``rank``."""
+
+    def __init__(self, slots: int, clock: Clock) -> None:
+        self._free = slots
+        self._clock = clock
+        self._line: list[_Ticket] = []
+        self._count = 0
+
+    @asynccontextmanager
+    async def slot(self, priority: Priority) -> AsyncIterator[None]:
+        """Hold one of the slots."""
+        await self._enter(priority)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _enter(self, priority: Priority) -> None:
+        if self._free > 0:
+            self._free -= 1
+            return
+        self._count += 1
+        ticket = _Ticket(Waiting(priority, self._clock.monotonic(), self._count))
+        self._line.append(ticket)
+        try:
+            await ticket.turn
+        except asyncio.CancelledError:
+            if ticket in self._line:
+                self._line.remove(ticket)
+            else:  # the slot was handed over in the same instant: pass it on
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        if not self._line:
+            self._free += 1
+            return
+        now = self._clock.monotonic()
+        ticket = self._line.pop(pick([ticket.waiting for ticket in self._line], now))
+        ticket.turn.set_result(None)

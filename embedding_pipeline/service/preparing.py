@@ -1,0 +1,109 @@
+"""From texts to keys: which parts of each text are looked up and sent.
+
+Belongs here: applying the input policy and hashing, for one batch at a time. Does not
+belong here: looking anything up.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from embedding_pipeline.errors import TextRefused
+from embedding_pipeline.planning.inputs import NO_DIRECTION, Policy, combine, fits, judge
+from embedding_pipeline.records import Account, Vectors, digest_of
+from embedding_pipeline.service.work import Item, Refusal
+from embedding_pipeline.tokens import TokenCounter, api_estimate
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch of texts as keys.
+
+    Attributes:
+        items: one a key that is needed; a text that is cut has several or another one.
+        rows: for each item the row it belongs to.
+        refused: rows that nothing is sent for, and why.
+        derived: rows whose vector is not made from exactly their text: how, and from
+            how many parts.
+    """
+
+    items: Sequence[Item]
+    rows: Sequence[int]
+    refused: Mapping[int, Refusal]
+    derived: Mapping[int, tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class InputRules:
+    """The policy for text the API would refuse, and how it is counted."""
+
+    policy: Policy
+    max_tokens: int
+    counter: TokenCounter
+
+    def prepare(
+        self,
+        texts: Sequence[str],
+        tokens: npt.NDArray[np.int32],
+        accounts: Sequence[Account],
+    ) -> Prepared:
+        """Decide on every text of a batch; no call has been made yet."""
+        estimates = api_estimate(texts)
+        good = fits(texts, tokens, estimates, self.max_tokens)
+        items: list[Item] = []
+        rows: list[int] = []
+        refused: dict[int, Refusal] = {}
+        derived: dict[int, tuple[str, int]] = {}
+        counts = zip(texts, tokens.tolist(), estimates.tolist(), good.tolist(), strict=True)
+        for row, (text, own, rough, fit) in enumerate(counts):
+            if fit:
+                items.append(Item(digest_of(text), text, own, rough, accounts[row]))
+                rows.append(row)
+                continue
+            judgement = judge(text, self.policy, self.max_tokens, self.counter.truncate)
+            if judgement.refused:
+                refused[row] = Refusal(judgement.verdict)
+                continue
+            derived[row] = (judgement.verdict, len(judgement.parts))
+            items.extend(self._parts(judgement.parts, accounts[row]))
+            rows.extend([row] * len(judgement.parts))
+        return Prepared(items, rows, refused, derived)
+
+    def _parts(self, parts: Sequence[str], account: Account) -> list[Item]:
+        counts = zip(parts, self.counter.count(parts), api_estimate(parts), strict=True)
+        return [
+            Item(digest_of(part), part, int(own), int(rough), account)
+            for part, own, rough in counts
+        ]
+
+
+def assemble(prepared: Prepared, parts: Sequence[npt.NDArray[np.float32]], width: int) -> Vectors:
+    """The vector of every row from those of its items.
+
+    Args:
+        prepared: a batch without refused rows.
+        parts: for each of its items the full vector, shape ``(width,)``.
+        width: native dimensions.
+
+    Returns:
+        float32, shape ``(rows, width)``.
+
+    Raises:
+        TextRefused: the parts of a text cancel out.
+    """
+    rows: dict[int, list[int]] = {}
+    for position, row in enumerate(prepared.rows):
+        rows.setdefault(row, []).append(position)
+    out = np.zeros((len(rows), width), np.float32)
+    for row, positions in rows.items():
+        if len(positions) == 1:
+            out[row] = parts[positions[0]]
+            continue
+        weights = np.array([prepared.items[i].tokens for i in positions], np.int32)
+        try:
+            out[row] = combine(np.stack([parts[i] for i in positions]), weights)
+        except ValueError as exc:
+            raise TextRefused(NO_DIRECTION, f"text {row} cannot be embedded: {exc}") from exc
+    return out
