@@ -4,8 +4,8 @@ Belongs here: composing each room's frozen config, and every reading of the envi
 and of settings files; no other module does either. Does not belong here: building
 anything from the settings (``assembly``).
 
-Order, strongest first: environment ``EMBEDDING_PIPELINE_<SECTION>__<FIELD>``, then the
-YAML file named by ``EMBEDDING_PIPELINE_CONFIG`` (default ``pipeline.yaml`` in the working
+Order, strongest first: what the caller names, the environment
+``EMBEDDING_PIPELINE_<SECTION>__<FIELD>``, the YAML file named by ``EMBEDDING_PIPELINE_CONFIG`` (default ``pipeline.yaml`` in the working
 directory), then the defaults. Secrets come from the environment only.
 """
 
@@ -28,7 +28,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from embedding_pipeline.cache.config import CacheConfig
 from embedding_pipeline.catalog import DEFAULT_MODEL, ModelSpec, find_model
@@ -137,8 +142,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment before the file, whose content arrives as arguments."""
-        return env_settings, init_settings
+        """What the caller names, then the environment, then the file."""
+        content = InitSettingsSource(settings_cls, _read(_file()))
+        return init_settings, env_settings, content
 
     @property
     def data_path(self) -> Path:
@@ -170,6 +176,12 @@ class Settings(BaseSettings):
         """The provider asked first."""
         return min(self.providers, key=lambda provider: provider.priority)
 
+    @field_validator("batch_api", mode="before")
+    @classmethod
+    def _yaml_words(cls, value: object) -> object:
+        """YAML reads a bare ``on`` and ``off`` as true and false."""
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         for problem in _contradictions(self):
@@ -181,17 +193,16 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     """Read the settings.
 
     Args:
-        overrides: values that stand in place of the file's, by top-level key.
+        overrides: values that go before the file's and the environment's, as a tree.
 
     Raises:
         SettingsError: a file cannot be read, or a value is wrong; every problem is named.
         NotAvailableYet: a key is set whose feature this version does not have.
     """
     path = _file()
-    content = {**_read(path), **(overrides or {})}
     _refuse_unknown_variables()
     try:
-        settings = Settings(**content)
+        settings = Settings(**(overrides or {}))
     except ValidationError as exc:
         raise SettingsError(_explain(exc, path)) from exc
     settings._base = path.parent if path else Path.cwd()
@@ -311,8 +322,8 @@ def _read(path: Path | None) -> dict[str, Any]:
         mark = getattr(exc, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise SettingsError(f"{path.name}{line}: not valid YAML: check the indentation") from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{path}: cannot be read: {exc}") from exc
+    except (OSError, ValueError) as exc:  # unreadable, not UTF-8, or no such date
+        raise SettingsError(f"{path.name}: cannot be read: {exc}") from exc
     if content is None:
         return {}
     if not isinstance(content, dict):
