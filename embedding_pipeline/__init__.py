@@ -1,0 +1,31 @@
+"""Text to vectors: batched, cached, priced and accounted for.
+
+What users import is here, loaded on use, so that importing the package is cheap.
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from embedding_pipeline.assembly import EmbeddingService as EmbeddingService
+    from embedding_pipeline.assembly import read_vectors as read_vectors
+    from embedding_pipeline.errors import EmbeddingPipelineError as EmbeddingPipelineError
+    from embedding_pipeline.settings import Settings as Settings
+    from embedding_pipeline.settings import load_settings as load_settings
+
+_HOMES: Final = {
+    "EmbeddingPipelineError": "errors",
+    "EmbeddingService": "assembly",
+    "Settings": "settings",
+    "load_settings": "settings",
+    "read_vectors": "assembly",
+}
+
+__all__ = ["EmbeddingPipelineError", "EmbeddingService", "Settings", "load_settings", "read_vectors"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
