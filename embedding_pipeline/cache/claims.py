@@ -7,11 +7,12 @@ claim belongs to a flight; when the flight is gone, so is the claim.
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, select
 
 from embedding_pipeline.cache.database import BATCH
 from embedding_pipeline.records import Digest
 from embedding_pipeline.state.schema import claims, flights
+from embedding_pipeline.state.statements import insert_many
 
 _HELD: Final = select(claims.c.digest).where(
     claims.c.space_id == bindparam("space"),
@@ -32,11 +33,7 @@ def held(connection: Connection, space: int, digests: Sequence[Digest]) -> set[D
 
 def claim(connection: Connection, space: int, digests: Sequence[Digest], flight: str) -> None:
     """Take keys for a flight. The caller has seen, in this transaction, that they are free."""
-    if digests:
-        connection.execute(
-            insert(claims),
-            [{"space_id": space, "digest": digest, "flight_id": flight} for digest in digests],
-        )
+    insert_many(connection, claims, [(space, digest, flight) for digest in digests])
 
 
 def release(connection: Connection, space: int, digests: Sequence[Digest]) -> None:

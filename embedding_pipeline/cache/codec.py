@@ -33,7 +33,7 @@ def encode(
     prefix = _PREFIX.pack(VERSION, code, vectors.shape[1])
     seed = zlib.crc32(str(space).encode(), zlib.crc32(prefix))
     width = vectors.shape[1] * _DTYPES[code].itemsize
-    payload = memoryview(np.ascontiguousarray(vectors, dtype=_DTYPES[code]).tobytes())
+    payload = memoryview(np.ascontiguousarray(vectors, dtype=_DTYPES[code])).cast("B")
     entries = []
     for row, digest in enumerate(digests):
         body = payload[row * width : (row + 1) * width]

@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, bindparam, delete, insert, select
-from sqlalchemy.dialects.sqlite import insert as insert_or_skip
 
 from embedding_pipeline.cache.codec import decode_into, encode
 from embedding_pipeline.records import Digest, Space, Vectors
 from embedding_pipeline.state.schema import spaces, vectors
+from embedding_pipeline.state.statements import insert_many
 
 BATCH: Final = 500
 """Keys in one statement; far below every database's bound on parameters."""
@@ -113,13 +113,8 @@ def put_many(
     """Store vectors. The caller holds the claims; should somebody have been quicker all the
     same (a lease that ran out during a long pause), the first stored vector stays."""
     values = encode(space, digests, rows, dtype)
-    connection.execute(
-        insert_or_skip(vectors).on_conflict_do_nothing(),
-        [
-            {"space_id": number, "digest": digest, "value": value, "entry_id": entry}
-            for digest, value, entry in zip(digests, values, entry_ids, strict=True)
-        ],
-    )
+    entries = zip(digests, values, entry_ids, strict=True)
+    insert_many(connection, vectors, [(number, *entry) for entry in entries], skip=True)
 
 
 def forget(connection: Connection, number: int, digests: Sequence[Digest]) -> None:

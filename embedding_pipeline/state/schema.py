@@ -109,9 +109,10 @@ claims: Final = Table(
     Column("space_id", RowId, primary_key=True),
     Column("digest", LargeBinary(32), primary_key=True),
     Column("flight_id", String(32), nullable=False),
-    Index("claims_flight", "flight_id"),
+    sqlite_with_rowid=False,
 )
-"""Keys being fetched: single flight over all processes."""
+"""Keys being fetched: single flight over all processes. Few and small: without a rowid a
+claim is one entry in one tree, and orphans are found by reading them all."""
 
 quarantine: Final = Table(
     "quarantine",

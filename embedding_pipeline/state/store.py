@@ -5,7 +5,8 @@ Does not belong here: any statement about vectors, money or claims.
 
 SQLite (embedded, several processes on one machine): WAL, ``synchronous=NORMAL`` (it
 survives a killed process; a power cut may lose the last commits, never damage the
-file), 16 KB pages (values of 6 KB cost fewer overflow pages), writes in BEGIN IMMEDIATE.
+file), 32 KB pages (five values of 6 KB fill one to 94 %: 1.03 bytes on disk for each of
+theirs, against 1.3 at 16 KB), writes in BEGIN IMMEDIATE.
 """
 
 import asyncio
@@ -141,7 +142,7 @@ def _sqlite_engine(path: str) -> Engine:
 def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see _on_begin
     for pragma in (
-        "page_size=16384",
+        "page_size=32768",
         "journal_mode=WAL",
         "synchronous=NORMAL",
         "cache_size=-32768",
