@@ -69,9 +69,7 @@ async def build_cost_summary(
     return _report(partition, table), table
 
 
-async def ledger_balances(
-    service: ServiceCore, datasets: Datasets, partition: str
-) -> CheckVerdict:
+async def ledger_balances(service: ServiceCore, datasets: Datasets, partition: str) -> CheckVerdict:
     """Every entry is tokens × price, the summary is the ledger, every chunk is explained."""
     balance = await service.store.read(lambda c: queries.balance(c, partition))
     entries = await service.store.read(lambda c: queries.sums(c, partition=partition))

@@ -164,9 +164,7 @@ class _Day:
         self._stack.__exit__(type(exc), exc, exc.__traceback__)
 
     def _open(self) -> VectorsWriter:
-        file = self.datasets.embeddings(
-            self.service.space, self.partition, self.service.dimensions
-        )
+        file = self.datasets.embeddings(self.service.space, self.partition, self.service.dimensions)
         return self._stack.enter_context(
             file.vectors_writer(run_id=self.service.run_id, fingerprint=self.service.fingerprint)
         )

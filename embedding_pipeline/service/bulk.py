@@ -8,19 +8,18 @@ whatever the number of chunks. Backfills read past the memory tier on purpose.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.ledger.quarantine import lasting
-from embedding_pipeline.planning.inputs import NO_DIRECTION, combine
 from embedding_pipeline.planning.requests import RequestCaps, plan_requests
-from embedding_pipeline.records import Digest, Priority, Vectors
+from embedding_pipeline.records import Digest, Priority
+from embedding_pipeline.service.batch import OpenBatch, Rows
 from embedding_pipeline.service.fetching import Fetcher
-from embedding_pipeline.service.preparing import InputRules, Prepared
+from embedding_pipeline.service.preparing import InputRules
 from embedding_pipeline.service.work import (
     FilledBatch,
     Item,
@@ -39,29 +38,7 @@ WINDOW_BYTES: Final = 96 << 20
 OnProgress = Callable[[Progress], None]
 
 
-_Part = npt.NDArray[np.float32] | None
-
-
-@dataclass
-class _Open:
-    """A batch with rows still to be decided; ``parts`` holds those of derived rows."""
-
-    work: WorkBatch
-    prepared: Prepared
-    vectors: Vectors
-    status: npt.NDArray[np.uint8]
-    refused: dict[int, Refusal]
-    missing: int
-    parts: dict[int, dict[int, _Part]] = field(default_factory=dict)
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def filled(self) -> FilledBatch:
-        return FilledBatch(
-            self.work, self.vectors, self.status, self.refused, self.prepared.derived
-        )
-
-
-_Place = tuple[_Open, int]  # a batch, and the position of an item in it
+_Place = tuple[OpenBatch, int]  # a batch, and the position of a key in it
 
 
 @dataclass(frozen=True)
@@ -93,7 +70,7 @@ class BulkRun:
         self._on_progress = on_progress
         self._clock = parts.clock
         self._began = self._clock.monotonic()
-        self._open: deque[_Open] = deque()
+        self._open: deque[OpenBatch] = deque()
         self._open_rows = 0
         self._places: dict[Digest, list[_Place]] = {}
         self._pending: list[Item] = []
@@ -116,7 +93,7 @@ class BulkRun:
         intake = asyncio.create_task(self._intake())
         try:
             while True:
-                while self._open and self._open[0].done.is_set():
+                while self._open and self._open[0].done:
                     batch = self._open.popleft()
                     self._open_rows -= len(batch.work)
                     self._shrunk.set()
@@ -148,7 +125,7 @@ class BulkRun:
 
     def _finished(self) -> bool:
         if self._fatal is not None:
-            return not self._tasks and not (self._open and self._open[0].done.is_set())
+            return not self._tasks and not (self._open and self._open[0].done)
         return self._at_end and not self._open
 
     async def _settle_down(self, intake: asyncio.Task[None]) -> None:
@@ -194,40 +171,22 @@ class BulkRun:
 
     async def _take(self, work: WorkBatch) -> None:
         """Look a batch up; what is missing becomes pending, once a key."""
-        batch = await asyncio.to_thread(self._open_batch, work)
+        batch = await asyncio.to_thread(self._prepare, work)
         tally = self.tallies.setdefault(work.partition, Tally())
         tally.chunks += len(work)
         tally.quarantined += len(batch.prepared.refused)
         self._open.append(batch)
         self._open_rows += len(work)
-        items = batch.prepared.items
-        digests = [item.digest for item in items]
-        found = await self._parts.fetcher.lookup(digests)
-        for position in np.flatnonzero(found.found):
-            self._place(batch, int(position), found.vectors[position], Row.CACHED)
-        await self._seek(batch, [int(i) for i in np.flatnonzero(~found.found)])
-        self._close_if_done(batch)
-        self._report()
+        found = await self._parts.fetcher.lookup([item.digest for item in batch.prepared.items])
+        self._count(batch, batch.adopt(found.vectors, found.found), Row.CACHED)
+        await self._seek(batch, np.flatnonzero(~found.found).tolist())
+        self._announce()
 
-    def _open_batch(self, work: WorkBatch) -> _Open:
+    def _prepare(self, work: WorkBatch) -> OpenBatch:
         prepared = self._parts.rules.prepare(work.texts, work.tokens, work.accounts)
-        width = self._parts.fetcher.terms.space.native_dimensions
-        status = np.full(len(work), Row.OPEN, np.uint8)
-        status[list(prepared.refused)] = Row.REFUSED
-        batch = _Open(
-            work,
-            prepared,
-            np.zeros((len(work), width), np.float32),
-            status,
-            dict(prepared.refused),
-            len(work) - len(prepared.refused),
-        )
-        for position, row in enumerate(prepared.rows):
-            if row in prepared.derived:
-                batch.parts.setdefault(row, {})[position] = None
-        return batch
+        return OpenBatch(work, prepared, self._parts.fetcher.terms.space.native_dimensions)
 
-    async def _seek(self, batch: _Open, positions: Sequence[int]) -> None:
+    async def _seek(self, batch: OpenBatch, positions: Sequence[int]) -> None:
         items = batch.prepared.items
         wanted = list({items[i].digest: None for i in positions})
         number = self._parts.fetcher.terms.space_id
@@ -283,18 +242,23 @@ class BulkRun:
         self._shrunk.set()
 
     def _land(self, items: Sequence[Item], landing: Landing) -> None:
-        for digest, vector in landing.vectors.items():
-            places = self._places.pop(digest, [])
-            for turn, (batch, position) in enumerate(places):
-                bought = turn == 0 and digest in landing.bought
-                self._place(batch, position, vector, Row.EMBEDDED if bought else Row.CACHED)
+        paid: dict[OpenBatch, tuple[list[int], list[int]]] = {}
+        free: dict[OpenBatch, tuple[list[int], list[int]]] = {}
+        for index, digest in enumerate(landing.digests):
+            for turn, (batch, position) in enumerate(self._places.pop(digest, ())):
+                lot = paid if landing.bought and turn == 0 else free
+                positions, indexes = lot.setdefault(batch, ([], []))
+                positions.append(position)
+                indexes.append(index)
+        for lot, status in ((paid, Row.EMBEDDED), (free, Row.CACHED)):
+            for batch, (positions, indexes) in lot.items():
+                rows = batch.place(positions, landing.vectors, indexes, status)
+                self._count(batch, rows, status)
         for digest, refusal in landing.refused.items():
-            for batch, position in self._places.pop(digest, []):
+            for batch, position in self._places.pop(digest, ()):
                 self._refuse(batch, position, refusal)
         self._account(items, landing)
-        for batch in self._open:
-            self._close_if_done(batch)
-        self._report()
+        self._announce()
 
     def _account(self, items: Sequence[Item], landing: Landing) -> None:
         for account, tokens in landing.billed.items():
@@ -307,65 +271,22 @@ class BulkRun:
             tally.retries += len(landing.attempts)
             tally.wait_seconds += landing.wait_seconds
 
-    def _place(
-        self, batch: _Open, position: int, vector: npt.NDArray[np.float32], status: Row
-    ) -> None:
-        row = batch.prepared.rows[position]
-        if batch.status[row] == Row.REFUSED:
-            return  # another part of the same text was refused
-        if row in batch.parts:
-            self._place_part(batch, row, position, vector, status)
-            return
-        batch.vectors[row] = vector
-        self._decide(batch, row, status)
+    def _refuse(self, batch: OpenBatch, position: int, refusal: Refusal) -> None:
+        self._count(batch, batch.refuse(position, refusal), Row.REFUSED)
 
-    def _place_part(
-        self,
-        batch: _Open,
-        row: int,
-        position: int,
-        vector: npt.NDArray[np.float32],
-        status: Row,
-    ) -> None:
-        """Add one part to a derived row; the last one makes it whole."""
-        parts = batch.parts[row]
-        parts[position] = vector
-        if any(part is None for part in parts.values()):
-            return
-        weights = [batch.prepared.items[i].tokens for i in parts]
-        try:
-            whole = combine(np.stack(list(parts.values())), np.array(weights, np.int32))
-        except ValueError:
-            self._refuse(batch, position, Refusal(NO_DIRECTION))
-            return
-        batch.vectors[row] = whole
-        self._decide(batch, row, status)
-
-    def _decide(self, batch: _Open, row: int, status: Row) -> None:
-        batch.status[row] = status
-        batch.missing -= 1
+    def _count(self, batch: OpenBatch, rows: Rows, status: Row) -> None:
         tally = self.tallies[batch.work.partition]
         if status is Row.EMBEDDED:
-            tally.embedded += 1
+            tally.embedded += len(rows)
         elif status is Row.CACHED:
-            tally.cached += 1
-            tally.saved_tokens += int(batch.work.tokens[row])
+            tally.cached += len(rows)
+            tally.saved_tokens += int(batch.work.tokens[rows].sum())
         else:
-            tally.quarantined += 1
+            tally.quarantined += len(rows)
 
-    def _refuse(self, batch: _Open, position: int, refusal: Refusal) -> None:
-        row = batch.prepared.rows[position]
-        if batch.status[row] == Row.REFUSED:
-            return
-        batch.refused[row] = refusal
-        batch.vectors[row] = 0
-        self._decide(batch, row, Row.REFUSED)
-
-    def _close_if_done(self, batch: _Open) -> None:
-        if batch.missing == 0 and not batch.done.is_set():
-            batch.done.set()
+    def _announce(self) -> None:
+        """Wake the reader where the first batch is done, and say how far the run is."""
+        if self._open and self._open[0].done:
             self._moved.set()
-
-    def _report(self) -> None:
         if self._on_progress is not None:
             self._on_progress(self.progress())

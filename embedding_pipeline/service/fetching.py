@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection
 
 from embedding_pipeline.cache import claims, database
@@ -43,6 +42,7 @@ from embedding_pipeline.records import (
     Kind,
     Priority,
     Space,
+    Vectors,
 )
 from embedding_pipeline.service.lanes import Lanes
 from embedding_pipeline.service.work import Item, Landing, Refusal
@@ -88,21 +88,22 @@ class _Flying:
 
     flight: Flight
     left: dict[Digest, Item]
-    vectors: dict[Digest, npt.NDArray[np.float32]] = field(default_factory=dict)
+    width: int
+    digests: list[Digest] = field(default_factory=list)
+    vectors: list[Vectors] = field(default_factory=list)
     refused: dict[Digest, Refusal] = field(default_factory=dict)
     billed: dict[Account, int] = field(default_factory=dict)
     requests: int = 0
     attempts: list[Attempt] = field(default_factory=list)
 
     def landing(self) -> Landing:
+        whole = self.vectors[0] if len(self.vectors) == 1 else self._joined()
         return Landing(
-            self.vectors,
-            frozenset(self.vectors),
-            self.refused,
-            self.billed,
-            self.requests,
-            self.attempts,
+            self.digests, whole, True, self.refused, self.billed, self.requests, self.attempts
         )
+
+    def _joined(self) -> Vectors:
+        return np.concatenate([np.zeros((0, self.width), np.float32), *self.vectors])
 
 
 class Fetcher:
@@ -146,9 +147,10 @@ class Fetcher:
             if not elsewhere:
                 return
             found = await self._stored(elsewhere)
-            if found.vectors:
+            if found.digests:
                 yield found
-            wanted = [item for item in elsewhere if item.digest not in found.vectors]
+            there = set(found.digests)
+            wanted = [item for item in elsewhere if item.digest not in there]
             if wanted:
                 pause = await self._wait(pause, deadline)
 
@@ -164,7 +166,8 @@ class Fetcher:
     async def _stored(self, items: Sequence[Item]) -> Landing:
         digests = [item.digest for item in items]
         found = await self.lookup(digests)
-        return Landing({digests[i]: found.vectors[i] for i in np.flatnonzero(found.found)})
+        there = np.flatnonzero(found.found)
+        return Landing([digests[i] for i in there], found.vectors[there], bought=False)
 
     async def _fly(
         self, items: Sequence[Item], priority: Priority
@@ -191,7 +194,8 @@ class Fetcher:
             flight = self._flight(free)
             flights.open_flight(connection, flight, now)
             claims.claim(connection, flight.space_id, [i.digest for i in free], flight.id)
-            return _Flying(flight, {item.digest: item for item in free}), elsewhere
+            left = {item.digest: item for item in free}
+            return _Flying(flight, left, self.terms.space.native_dimensions), elsewhere
 
         return await self._store.write(work)
 
@@ -306,7 +310,8 @@ class Fetcher:
 
         await self._store.write(work)
         flying.left = remaining
-        flying.vectors.update(zip(digests, result.vectors, strict=True))
+        flying.digests.extend(digests)
+        flying.vectors.append(result.vectors)
         for account, tokens in divide(result.usage.input_tokens, shares).items():
             flying.billed[account] = flying.billed.get(account, 0) + tokens
         flying.requests += result.requests
@@ -320,9 +325,7 @@ class Fetcher:
         flying.requests += max(len(attempts), 1)
         if _maybe_billed(attempts):
             now = self._now_ms()
-            await self._store.write(
-                lambda c: self._book_unknown(c, flying, attempts, items, now)
-            )
+            await self._store.write(lambda c: self._book_unknown(c, flying, attempts, items, now))
 
     def _book_unknown(
         self,
@@ -397,4 +400,3 @@ def sweep(connection: Connection, now_ms: int) -> int:
     for owner_id in gone:
         owners.remove(connection, owner_id)
     return booked
-

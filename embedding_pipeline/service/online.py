@@ -187,7 +187,8 @@ class MicroBatcher:
         if missing:
             priority = min((c.waiting.priority for c in calls), key=list(Priority).index)
             async for landing in self._fetcher.fetch(missing, priority):
-                self._hand_out(calls, dict(landing.vectors), dict(landing.refused))
+                rows = dict(zip(landing.digests, landing.vectors, strict=True))
+                self._hand_out(calls, rows, dict(landing.refused))
 
     def _hand_out(
         self, calls: Sequence[Call], rows: dict[Digest, Row], refused: dict[Digest, Refusal]

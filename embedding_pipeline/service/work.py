@@ -44,16 +44,18 @@ class Landing:
     """What came of a group of items.
 
     Attributes:
-        vectors: float32 row by key, shape ``(native_dimensions,)`` each.
-        bought: keys this call paid for; other keys in ``vectors`` were found stored.
+        digests: the keys that have a vector.
+        vectors: float32, shape ``(len(digests), native_dimensions)``, row by key.
+        bought: this call paid for them; otherwise they were found stored.
         refused: keys without a vector, and why.
         billed: tokens billed by account, by the provider's count.
         requests: calls made.
         attempts: calls that failed on the way.
     """
 
-    vectors: Mapping[Digest, npt.NDArray[np.float32]]
-    bought: frozenset[Digest] = frozenset()
+    digests: Sequence[Digest]
+    vectors: Vectors
+    bought: bool
     refused: Mapping[Digest, Refusal] = field(default_factory=dict)
     billed: Mapping[Account, int] = field(default_factory=dict)
     requests: int = 0
