@@ -20,7 +20,13 @@ _HOMES: Final = {
     "read_vectors": "assembly",
 }
 
-__all__ = ["EmbeddingPipelineError", "EmbeddingService", "Settings", "load_settings", "read_vectors"]
+__all__ = [
+    "EmbeddingPipelineError",
+    "EmbeddingService",
+    "Settings",
+    "load_settings",
+    "read_vectors",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -55,9 +55,9 @@ def build_counter(settings: Settings) -> TokenCounter:  # noqa: ARG001 - the sea
 def build_source(settings: Settings) -> ChunkSource:
     """The source the settings name. The demo's first day is kept from here on."""
     if settings.source.kind == "files":
-        from embedding_pipeline.sources.files import FileSource
+        from embedding_pipeline.sources.files import FilesSource
 
-        return FileSource(settings.source)
+        return FilesSource(settings.source, settings.start_date)
     from embedding_pipeline.sources.demo import DemoSource
 
     pin_demo_start(settings)
@@ -100,7 +100,7 @@ def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) 
         count=build_counter(settings).count,
     )
     broken = Breaking(leaf, clock=clock)
-    return Retrying(Stopping(broken), settings.retry, clock=clock, rng=random.Random())
+    return Retrying(Stopping(broken), settings.retry, clock=clock, rng=random.Random())  # noqa: S311 - jitter, no secret
 
 
 class EmbeddingService(ServiceCore):
@@ -255,9 +255,9 @@ def read_vectors(
     chosen = settings or load_settings()
     return reader.read_vectors(
         build_datasets(chosen),
+        resolve_space(chosen, space),
         start,
         end,
-        space=resolve_space(chosen, space),
         dimensions=chosen.dimensions,
         fan_out=fan_out,
         with_text=with_text,

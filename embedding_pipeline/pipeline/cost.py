@@ -55,13 +55,13 @@ async def build_cost_summary(
     Raises:
         DataError: one of the day's datasets is missing or damaged.
     """
-    ids = await asyncio.to_thread(_listed, service, datasets, partition)
     held = await service.quarantined(partition)
+    day = await asyncio.to_thread(_day, service, datasets, partition, held)
     rows: dict[Key, _Figures] = {}
     batches = datasets.raw_chunks(partition).iter_batches(_COLUMNS)
     while (batch := await asyncio.to_thread(next, batches, None)) is not None:
         paid = await _payers(service, batch)
-        _count(service, rows, batch, paid, ids, held, partition)
+        _count(rows, batch, paid, day)
     for entry in await service.store.read(lambda c: queries.sums(c, partition=partition)):
         _book(rows, entry)
     table = _table(rows)
@@ -106,14 +106,37 @@ def _sum(table: pa.Table, column: str) -> int:
 
 
 @dataclass(frozen=True)
-class _Listed:
+class _Day:
+    """What decides the source of a day's chunks, the ledger aside."""
+
+    partition: str
+    space: str
+    price: int
+    held: frozenset[str]
     duplicates: frozenset[str]
     derived: frozenset[str]
 
+    def source(self, chunk: str, project: str, paid: queries.Entry | None) -> Kind | None:
+        """Where a chunk's vector came from; None when it has none."""
+        if chunk in self.held:
+            return None
+        if chunk in self.duplicates:
+            return Kind.DUPLICATE
+        if chunk in self.derived:
+            return Kind.DERIVED
+        if paid is None:
+            return None
+        own = paid.account.partition == self.partition and paid.account.project == project
+        return paid.kind if own else Kind.CACHE
 
-def _listed(service: ServiceCore, datasets: Datasets, partition: str) -> _Listed:
+
+def _day(service: ServiceCore, datasets: Datasets, partition: str, held: frozenset[str]) -> _Day:
     derived = datasets.derived_chunks(service.space, partition)
-    return _Listed(
+    return _Day(
+        partition,
+        str(service.space),
+        service.price or 0,
+        held,
         _ids(datasets.duplicate_chunks(partition).iter_batches(("chunk_id",))),
         _ids(derived.iter_batches(("chunk_id",))) if derived.exists() else frozenset(),
     )
@@ -138,42 +161,20 @@ async def _payers(service: ServiceCore, batch: pa.RecordBatch) -> dict[str, quer
 
 
 def _count(
-    service: ServiceCore,
-    rows: dict[Key, _Figures],
-    batch: pa.RecordBatch,
-    paid: Mapping[str, queries.Entry],
-    ids: _Listed,
-    held: frozenset[str],
-    partition: str,
+    rows: dict[Key, _Figures], batch: pa.RecordBatch, paid: Mapping[str, queries.Entry], day: _Day
 ) -> None:
-    price, space = service.price or 0, str(service.space)
     for chunk, name, tokens, project, user in zip(
         *(batch.column(column).to_pylist() for column in _COLUMNS), strict=True
     ):
-        if chunk in held:
-            continue
-        source = _source(chunk, paid.get(name), ids, project, partition)
+        source = day.source(chunk, project, paid.get(name))
         if source is None:
             continue
-        figures = rows.setdefault((project, user or "", space, source), _Figures())
+        figures = rows.setdefault((project, user or "", day.space, source), _Figures())
         figures.chunks += 1
         if source not in BILLED:
             figures.input_tokens += tokens
         if source in (Kind.CACHE, Kind.DUPLICATE):
-            figures.saved_nano_usd += tokens * price
-
-
-def _source(
-    chunk: str, entry: queries.Entry | None, ids: _Listed, project: str, partition: str
-) -> Kind | None:
-    if chunk in ids.duplicates:
-        return Kind.DUPLICATE
-    if chunk in ids.derived:
-        return Kind.DERIVED
-    if entry is None:
-        return None
-    own = entry.account.partition == partition and entry.account.project == project
-    return entry.kind if own else Kind.CACHE
+            figures.saved_nano_usd += tokens * day.price
 
 
 def _book(rows: dict[Key, _Figures], entry: LedgerSum) -> None:
