@@ -197,7 +197,8 @@ class OpenPartition:
                 batch = next(batches, None)
             if batch is None:
                 return
-            yield batch
+            # Parquet keeps the file's order of columns; the caller gets the one asked for
+            yield batch if columns is None else batch.select(list(columns))
 
 
 def _project(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:

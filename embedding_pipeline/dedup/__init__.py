@@ -1,0 +1,1 @@
+"""Deduplication: which chunks are copies of another, decided from small keys alone."""

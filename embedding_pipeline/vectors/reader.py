@@ -1,0 +1,134 @@
+"""Vectors of a range of days, as a stream of record batches or as one table.
+
+Belongs here: ``read_vectors`` and what it joins. Does not belong here: finding
+settings or the active space (``assembly``), and search.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+import pyarrow as pa
+
+from embedding_pipeline.errors import DataError
+from embedding_pipeline.records import Space, embeddings_schema
+from embedding_pipeline.vectors.datasets import Datasets
+from embedding_pipeline.vectors.fan_out import duplicates_by_date
+from embedding_pipeline.vectors.partition import BATCH_ROWS
+from embedding_pipeline.vectors.texts import Texts
+
+_IDENTITY: Final = ("chunk_id", "document_id", "project", "content_hash")
+
+
+def read_vectors(
+    datasets: Datasets,
+    start: str,
+    end: str,
+    *,
+    space: Space,
+    dimensions: int | None = None,
+    fan_out: bool = True,
+    with_text: bool = False,
+) -> pa.Table:
+    """Everything ``iter_vectors`` yields, as one table in memory. Raises DataError."""
+    batches = iter_vectors(
+        datasets,
+        start,
+        end,
+        space=space,
+        dimensions=dimensions,
+        fan_out=fan_out,
+        with_text=with_text,
+    )
+    length = space.native_dimensions if dimensions is None else dimensions
+    return pa.Table.from_batches(batches, _schema(length, with_text=with_text))
+
+
+def iter_vectors(
+    datasets: Datasets,
+    start: str,
+    end: str,
+    *,
+    space: Space,
+    dimensions: int | None = None,
+    fan_out: bool = True,
+    with_text: bool = False,
+    batch_rows: int = BATCH_ROWS,
+) -> Iterator[pa.RecordBatch]:
+    """Stream the vectors of the days ``start`` to ``end``, both included.
+
+    With ``fan_out`` every raw chunk that is not quarantined or deferred comes exactly
+    once, a duplicate with its representative's vector; without, representatives only.
+    Memory holds a batch, and per day the ids of its duplicates.
+
+    Args:
+        datasets: where to read.
+        start: first day, ``YYYY-MM-DD``.
+        end: last day.
+        space: the space wanted.
+        dimensions: length of the stored vectors; None means native.
+        fan_out: give duplicates their vector.
+        with_text: add a column ``text``: each chunk's own.
+        batch_rows: most rows in one batch.
+
+    Returns:
+        Batches of ``chunk_id``, ``document_id``, ``project``, ``content_hash``,
+        ``vector`` (float32) and maybe ``text``, day by day.
+
+    Raises DataError, before the first batch, when a day's vectors are missing, damaged,
+    or of another space or dimensions; later when anything else they need is.
+    """
+    days = days_between(start, end)
+    for day in days:
+        datasets.embeddings(space, day, dimensions).rows()
+    reader = _Reader(datasets, space, dimensions, with_text, batch_rows)
+    of_day = reader.chunks if fan_out else reader.representatives
+    return (batch for day in days for batch in of_day(day))
+
+
+def days_between(start: str, end: str) -> list[str]:
+    """The days from ``start`` to ``end``, both included. Raises DataError."""
+    try:
+        first, last = date.fromisoformat(start), date.fromisoformat(end)
+    except ValueError as error:
+        raise DataError(f"{start!r} to {end!r} is not a range of days (YYYY-MM-DD)") from error
+    if last < first:
+        raise DataError(f"the range of days ends ({end}) before it starts ({start})")
+    return [str(first + timedelta(days=n)) for n in range((last - first).days + 1)]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    datasets: Datasets
+    space: Space
+    dimensions: int | None
+    with_text: bool
+    batch_rows: int
+
+    def chunks(self, day: str) -> Iterator[pa.RecordBatch]:
+        """Representatives of ``day``, and its duplicates wherever their vectors are."""
+        columns = [*_IDENTITY, "text"] if self.with_text else list(_IDENTITY)
+        duplicates = duplicates_by_date(self.datasets, day, columns)
+        for source in sorted({day, *duplicates}):
+            for batch in self.representatives(source):
+                if source == day:
+                    yield batch
+                if source in duplicates:
+                    yield from duplicates[source].spread(batch, self.batch_rows)
+
+    def representatives(self, day: str) -> Iterator[pa.RecordBatch]:
+        """The rows of one ``embeddings`` file, maybe with their texts."""
+        vectors = self.datasets.embeddings(self.space, day, self.dimensions)
+        texts = Texts(self.datasets.deduped_chunks(day))
+        for batch in vectors.iter_batches(batch_rows=self.batch_rows):
+            yield _append_text(batch, texts) if self.with_text else batch
+
+
+def _append_text(batch: pa.RecordBatch, texts: Texts) -> pa.RecordBatch:
+    return batch.append_column("text", texts.of(batch.column("chunk_id")))
+
+
+def _schema(dimensions: int, *, with_text: bool) -> pa.Schema:
+    schema = embeddings_schema(dimensions)
+    return schema.append(pa.field("text", pa.string())) if with_text else schema
