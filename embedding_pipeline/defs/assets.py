@@ -1,0 +1,148 @@
+"""The four assets: each a signature, one call of the core, and what to say of it.
+
+Belongs here: names, dependencies and presentation. Does not belong here: any work.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import dagster as dg
+
+from embedding_pipeline.defs import metadata
+from embedding_pipeline.defs.compat import Result, Results
+from embedding_pipeline.defs.progress import ProgressLog
+from embedding_pipeline.defs.recording import Finished, each_partition, recording
+from embedding_pipeline.defs.resources import (
+    ConfigParam,
+    EmbedderParam,
+    EmbedderResource,
+    SourceParam,
+    StoreParam,
+)
+from embedding_pipeline.defs.stopping import until_stopped
+
+if TYPE_CHECKING:
+    from embedding_pipeline.service.work import Progress
+    from embedding_pipeline.settings import Settings
+
+GROUP: Final = "embedding_pipeline"
+OWNERS: Final = ("team:embedding_pipeline",)
+FILES: Final = {"python", "parquet"}
+DEDUPLICATION: Final = {
+    "deduped_chunks": "One representative of every text of a day.",
+    "duplicate_chunks": "The chunks left out, each with the representative that stands for it.",
+}
+
+
+async def raw_chunks(
+    context: dg.AssetExecutionContext,
+    settings: ConfigParam,
+    chunk_source: SourceParam,
+    vector_store: StoreParam,
+) -> Result:
+    """All chunks of a day as they arrived, with their tokens counted and their text hashed."""
+    from embedding_pipeline.assembly import build_counter
+    from embedding_pipeline.pipeline.raw import build_raw_chunks
+
+    counter = build_counter(settings)
+
+    def build(day: str) -> Iterable[Finished]:
+        report = build_raw_chunks(chunk_source, vector_store, counter, settings.chunking, day)
+        return [metadata.raw_chunks(report, vector_store)]
+
+    with recording(context) as recorder:
+        await each_partition(recorder, in_thread(build))
+    return recorder.result()
+
+
+async def deduped_chunks(
+    context: dg.AssetExecutionContext, settings: ConfigParam, vector_store: StoreParam
+) -> Results:
+    """The representatives of a day, and the chunks they stand for."""
+    from embedding_pipeline.pipeline.dedupe import build_deduped_chunks
+
+    def build(day: str) -> Iterable[Finished]:
+        report = build_deduped_chunks(vector_store, settings.dedup, day)
+        return metadata.deduped_chunks(report, vector_store)
+
+    with recording(context) as recorder:
+        await each_partition(recorder, in_thread(build))
+    for result in recorder.results():
+        yield result
+
+
+async def embeddings(
+    context: dg.AssetExecutionContext, openai: EmbedderParam, vector_store: StoreParam
+) -> Result:
+    """One vector for every representative: float32, unit norm, all of one space."""
+    from embedding_pipeline.pipeline.embed import build_embeddings
+
+    with recording(context) as recorder:
+        async with openai.open(context.run_id) as service:
+            await until_stopped(
+                build_embeddings(
+                    service,
+                    vector_store,
+                    context.partition_keys,
+                    on_partition=lambda report: recorder.finished(
+                        metadata.embeddings(report, vector_store)
+                    ),
+                    on_progress=told_to(ProgressLog(context.log.info), openai),
+                )
+            )
+    return recorder.result()
+
+
+async def cost_summary(
+    context: dg.AssetExecutionContext, openai: EmbedderParam, vector_store: StoreParam
+) -> Result:
+    """What a day's vectors cost and saved, by project, user and where each came from."""
+    from embedding_pipeline.pipeline.cost import build_cost_summary
+
+    with recording(context) as recorder:
+        async with openai.open(context.run_id) as service:
+
+            async def build(day: str) -> Iterable[Finished]:
+                report, table = await build_cost_summary(service, vector_store, day)
+                return [metadata.cost_summary(report, table, vector_store)]
+
+            await each_partition(recorder, build)
+    return recorder.result()
+
+
+def in_thread(build: Callable[[str], Iterable[Finished]]) -> Callable[[str], Any]:
+    """A blocking build, done in a thread so that the run's loop stays free."""
+    return lambda day: asyncio.to_thread(build, day)
+
+
+def told_to(log: ProgressLog, openai: EmbedderResource) -> "Callable[[Progress], None]":
+    """Progress goes to the run's log, and to whoever started the run if they asked."""
+
+    def tell(progress: "Progress") -> None:
+        log(progress)
+        if openai.on_progress is not None:
+            openai.on_progress(progress)
+
+    return tell
+
+
+def build_assets(
+    days: dg.PartitionsDefinition[str], settings: "Settings"
+) -> Sequence[dg.AssetsDefinition]:
+    """The graph, in daily partitions; any range of them can be one run."""
+    common: dict[str, Any] = {"group_name": GROUP, "owners": OWNERS, "partitions_def": days}
+    policy = dg.BackfillPolicy.single_run()
+    asset = partial(dg.asset, backfill_policy=policy, **common)
+    specs = [
+        dg.AssetSpec(name, deps=["raw_chunks"], description=text, kinds=FILES, **common)
+        for name, text in DEDUPLICATION.items()
+    ]
+    family = {"python"} if settings.model_spec.is_local else {"openai"}
+    return [
+        asset(kinds=FILES)(raw_chunks),
+        dg.multi_asset(specs=specs, can_subset=True, backfill_policy=policy)(deduped_chunks),
+        asset(deps=["deduped_chunks"], kinds=family | {"parquet"})(embeddings),
+        asset(deps=["embeddings", "duplicate_chunks"], kinds=FILES)(cost_summary),
+    ]

@@ -1,0 +1,45 @@
+"""What runs the graph: its partitions, the job and the schedule.
+
+Belongs here: when something runs. Does not belong here: what it does.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+import dagster as dg
+
+from embedding_pipeline.defs.assets import GROUP
+
+if TYPE_CHECKING:
+    from embedding_pipeline.settings import Settings
+
+JOB: Final = "embedding_job"
+SCHEDULE: Final = "daily_embedding_schedule"
+HOUR: Final = 1
+"""One hour after the day has ended, so that what arrives late is there."""
+
+
+def daily_partitions(settings: "Settings") -> dg.DailyPartitionsDefinition:
+    """One partition for each day that is over, from the first one on."""
+    return dg.DailyPartitionsDefinition(
+        start_date=settings.start_date.isoformat(), timezone=settings.partitions.timezone
+    )
+
+
+def build_automation() -> dg.Definitions:
+    """The job over the whole graph, and the schedule that runs it for the day before.
+
+    The schedule starts stopped: a person switches it on.
+    """
+    job = dg.define_asset_job(
+        JOB,
+        selection=dg.AssetSelection.groups(GROUP),
+        description="From chunks to vectors, costs and checks, for a day or a range of days.",
+    )
+    schedule = dg.build_schedule_from_partitioned_job(
+        job,
+        name=SCHEDULE,
+        description="Every night, the day that has just ended.",
+        hour_of_day=HOUR,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+    )
+    return dg.Definitions(jobs=[job], schedules=[schedule])

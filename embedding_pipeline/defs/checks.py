@@ -1,0 +1,162 @@
+"""The checks: which verdict of the core stands behind which name, a partition at a time.
+
+Belongs here: names, severity, and one evaluation for every partition of a run. Does
+not belong here: judging (``pipeline.checks``, ``pipeline.cost``, ``pipeline.budget``).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+import dagster as dg
+
+from embedding_pipeline.defs import compat, metadata
+from embedding_pipeline.defs.compat import Evaluations
+from embedding_pipeline.defs.resources import ConfigParam, EmbedderParam, StoreParam
+from embedding_pipeline.defs.stopping import until_stopped
+from embedding_pipeline.errors import DataError, EmbeddingPipelineError
+from embedding_pipeline.pipeline.reports import CheckVerdict
+
+Judge: TypeAlias = Callable[[str], Awaitable[CheckVerdict]]
+
+EMBEDDINGS = {
+    "vector_dimension": "Every vector has the length the settings ask for.",
+    "vectors_are_finite_unit_norm": "No vector holds NaN or infinity; all have length one.",
+    "single_space": "All vectors come from one model, the one the settings name.",
+    "every_chunk_accounted_for": "Every chunk has a vector, or is named with the reason why not.",
+}
+COST_SUMMARY = {
+    "within_budget": "The day stays within its budgets.",
+    "ledger_balances": "The summary is the sum of the ledger, and every entry tokens × price.",
+}
+NOT_BLOCKING = ("within_budget",)
+
+
+async def embeddings_checks(
+    context: dg.AssetCheckExecutionContext, settings: ConfigParam, vector_store: StoreParam
+) -> Evaluations:
+    """Judge the vectors of each partition."""
+    from embedding_pipeline.pipeline import checks
+
+    space, dimensions = settings.model_spec.space, settings.dimensions
+
+    def of_file(judge: Callable[..., CheckVerdict]) -> Judge:
+        return lambda day: asyncio.to_thread(judge, vector_store, space, dimensions, day)
+
+    def accounted_for(day: str) -> Awaitable[CheckVerdict]:
+        figures = recorded(context, "embeddings", day)
+        held, later = int(figures["quarantined"]), int(figures["deferred"])
+        return asyncio.to_thread(
+            checks.every_chunk_accounted_for, vector_store, space, day, held, later
+        )
+
+    judges: dict[str, Judge] = {
+        "vector_dimension": of_file(checks.vector_dimension),
+        "vectors_are_finite_unit_norm": of_file(checks.vectors_are_finite_unit_norm),
+        "single_space": of_file(checks.single_space),
+        "every_chunk_accounted_for": accounted_for,
+    }
+    async for event in evaluations(context, judges):
+        yield event
+
+
+async def cost_summary_checks(
+    context: dg.AssetCheckExecutionContext, openai: EmbedderParam, vector_store: StoreParam
+) -> Evaluations:
+    """Judge the costs of each partition."""
+    from embedding_pipeline.pipeline.budget import within_budget
+    from embedding_pipeline.pipeline.cost import ledger_balances
+
+    async with openai.open(context.run.run_id) as service:
+
+        async def budget(day: str) -> CheckVerdict:
+            report = metadata.cost_report(day, recorded(context, "cost_summary", day))
+            return within_budget(report)
+
+        judges: dict[str, Judge] = {
+            "within_budget": budget,
+            "ledger_balances": lambda day: ledger_balances(service, vector_store, day),
+        }
+        async for event in evaluations(context, judges):
+            yield event
+
+
+async def evaluations(
+    context: dg.AssetCheckExecutionContext, judges: Mapping[str, Judge]
+) -> Evaluations:
+    """One evaluation for each selected check and each partition of the run.
+
+    A failed one that blocks fails the step once all are told, and so the run; nothing
+    downstream is made then.
+    """
+    for spec in context.check_specs:
+        if spec.key not in context.selected_asset_check_keys:
+            continue
+        for partition in context.partition_keys:
+            verdict = await until_stopped(_verdict(judges[spec.name], partition))
+            yield _evaluation(context, spec, partition, verdict)
+        yield compat.check_output(spec)
+
+
+async def _verdict(judge: Judge, partition: str) -> CheckVerdict:
+    """What the judge says; data that cannot even be judged has failed."""
+    try:
+        return await judge(partition)
+    except EmbeddingPipelineError as error:
+        return CheckVerdict(passed=False, description=str(error))
+
+
+def _evaluation(
+    context: dg.AssetCheckExecutionContext,
+    spec: dg.AssetCheckSpec,
+    partition: str,
+    verdict: CheckVerdict,
+) -> dg.AssetCheckEvaluation:
+    severity = dg.AssetCheckSeverity.ERROR if verdict.blocking else dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckEvaluation(
+        asset_key=spec.asset_key,
+        check_name=spec.name,
+        passed=verdict.passed,
+        metadata=dict(verdict.metadata),
+        target_materialization_data=compat.target_materialization(
+            context.instance, spec.asset_key, partition
+        ),
+        severity=severity,
+        description=verdict.description,
+        blocking=spec.blocking,
+        partition=partition,
+    )
+
+
+def recorded(context: dg.AssetCheckExecutionContext, asset: str, day: str) -> dict[str, float]:
+    """The figures of the latest materialization of a day. Raises DataError."""
+    only = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[day])
+    for record in context.instance.fetch_materializations(only, limit=1).records:
+        if record.asset_materialization is not None:
+            return metadata.figures_of(record.asset_materialization.metadata)
+    raise DataError(f"{asset} {day} was never materialized here; materialize it, then check it")
+
+
+def build_checks(days: dg.PartitionsDefinition[str]) -> Sequence[dg.AssetChecksDefinition]:
+    """All checks, in the partitions of what they check."""
+    return [
+        dg.multi_asset_check(specs=list(_specs("embeddings", EMBEDDINGS, days)), can_subset=True)(
+            embeddings_checks
+        ),
+        dg.multi_asset_check(
+            specs=list(_specs("cost_summary", COST_SUMMARY, days)), can_subset=True
+        )(cost_summary_checks),
+    ]
+
+
+def _specs(
+    asset: str, checks: Mapping[str, str], days: dg.PartitionsDefinition[str]
+) -> Iterable[dg.AssetCheckSpec]:
+    for name, description in checks.items():
+        yield dg.AssetCheckSpec(
+            name,
+            asset=asset,
+            description=description,
+            blocking=name not in NOT_BLOCKING,
+            partitions_def=days,
+        )

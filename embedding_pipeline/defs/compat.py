@@ -1,0 +1,80 @@
+"""What we take from Dagster beyond its documented surface, in one place.
+
+Belongs here: every private import, every use of a preview feature, and the reason
+for it. Each has a test that fails loudly when an upgrade takes it away. Does not
+belong here: anything Dagster documents.
+"""
+
+import inspect
+import warnings
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+
+if TYPE_CHECKING:
+    Result: TypeAlias = dg.MaterializeResult[None]
+    Results: TypeAlias = AsyncIterator[dg.MaterializeResult[None]]
+    Evaluations: TypeAlias = AsyncIterator[dg.AssetCheckEvaluation | dg.Output[None]]
+else:
+    # Dagster reads return annotations: it does not know the parameter of MaterializeResult,
+    # and for several outputs wants a tuple, unless the function says nothing.
+    Result = dg.MaterializeResult
+    Results = Evaluations = inspect.Parameter.empty
+
+
+@contextmanager
+def declaring() -> Iterator[None]:
+    """Around definitions that use ``backfill_policy`` and partitioned checks.
+
+    Both are marked beta or preview in 1.13 and would warn on every import.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        yield
+
+
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """Run tags that make one run cover the partitions ``first`` to ``last``."""
+    return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+
+
+def target_materialization(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str
+) -> AssetCheckEvaluationTargetMaterializationData | None:
+    """Which materialization a check of this partition looked at: the latest one."""
+    only = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[partition])
+    records = instance.fetch_materializations(only, limit=1).records
+    if not records:
+        return None
+    return AssetCheckEvaluationTargetMaterializationData(
+        storage_id=records[0].storage_id,
+        run_id=records[0].run_id,
+        timestamp=records[0].timestamp,
+    )
+
+
+def check_output(spec: dg.AssetCheckSpec) -> "dg.Output[None]":
+    """The output by which the steps downstream of a check know that it is done.
+
+    ``AssetCheckResult`` would bring it along, but has no ``partition``: in a run over
+    a range it leaves one evaluation without partition, and the status of every
+    partition stays "planned" for good. So the checks yield evaluations, and this.
+    """
+    return dg.Output(None, output_name=spec.get_python_identifier())
+
+
+def instance_ref(home: Path, overrides: Mapping[str, object]) -> InstanceRef:
+    """The instance that ``home/dagster.yaml`` describes, with some of it replaced."""
+    return InstanceRef.from_dir(str(home), overrides=dict(overrides))

@@ -1,0 +1,200 @@
+"""Running the graph from our own command line, without a webserver or a daemon.
+
+Belongs here: runs over ranges of partitions in this process, on the instance that the
+UI shows, and a backfill made of such runs. Does not belong here: parsing and printing
+(``cli``), or what a run does.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import dagster as dg
+
+from embedding_pipeline.clock import Clock, SystemClock
+from embedding_pipeline.defs.automation import JOB, daily_partitions
+from embedding_pipeline.defs.compat import range_tags
+from embedding_pipeline.defs.instance import open_instance
+from embedding_pipeline.defs.outcomes import RunOutcome, contiguous, outcome_of
+from embedding_pipeline.defs.resources import EmbedderResource
+from embedding_pipeline.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from embedding_pipeline.service.work import Progress
+    from embedding_pipeline.settings import Settings
+
+ASSETS: Final = ("raw_chunks", "deduped_chunks", "duplicate_chunks", "embeddings", "cost_summary")
+"""The whole graph, upstream first."""
+
+BACKFILL_TAG: Final = "embedding_pipeline/backfill"
+"""On every run of one backfill. Not Dagster's own tag: its daemon acts on that one."""
+
+PARTITIONS_PER_RUN: Final = 10
+
+_QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""The run's log is in the instance; a terminal shows progress instead."""
+
+OnRun = Callable[[RunOutcome], None]
+OnProgress = Callable[["Progress"], None]
+
+
+@dataclass(frozen=True)
+class BackfillOutcome:
+    """A range of days, made by one run after another.
+
+    Attributes:
+        backfill_id: value of the tag ``embedding_pipeline/backfill`` on all its runs.
+        runs: what came of each run, in order.
+        partitions: the days that were asked for.
+    """
+
+    backfill_id: str
+    runs: tuple[RunOutcome, ...]
+    partitions: tuple[str, ...]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody asked it to end before its time."""
+        return any(run.stopped for run in self.runs)
+
+    @property
+    def finished(self) -> tuple[str, ...]:
+        """The days that are done."""
+        done = {day for run in self.runs for day in run.finished}
+        return tuple(day for day in self.partitions if day in done)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The days that failed, each with the reason in one line."""
+        return {day: why for run in self.runs for day, why in run.failed.items()}
+
+    @property
+    def success(self) -> bool:
+        """Whether every day is done."""
+        return len(self.finished) == len(self.partitions)
+
+
+class Launcher:
+    """Runs partitions of the graph in this process, one run at a time.
+
+    Use it on the main thread: only there can a run be told to end.
+    """
+
+    def __init__(
+        self,
+        settings: "Settings",
+        instance: dg.DagsterInstance,
+        *,
+        assets: Sequence[str] = ASSETS,
+        on_progress: OnProgress | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        from embedding_pipeline.definitions import build_defs
+
+        self._assets = _known(assets)
+        embedder = EmbedderResource(settings, on_progress)
+        self._job = build_defs({"openai": embedder}, settings=settings).resolve_job_def(JOB)
+        self._instance = instance
+        self._clock = clock or SystemClock()
+
+    def run(self, partitions: Sequence[str], tags: Mapping[str, str]) -> RunOutcome:
+        """One run over neighbouring partitions; its failure is an outcome, not an exception."""
+        run_id, started = str(uuid4()), self._clock.monotonic()
+        with suppress(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+            self._job.execute_in_process(
+                instance=self._instance,
+                asset_selection=self._assets,
+                tags={**tags, **range_tags(partitions[0], partitions[-1])},
+                run_config=_QUIET,
+                run_id=run_id,
+                raise_on_error=False,
+            )
+        entries = self._instance.all_logs(run_id)
+        events = [entry.dagster_event for entry in entries if entry.dagster_event]
+        seconds = self._clock.monotonic() - started
+        return outcome_of(run_id, events, partitions, self._assets, seconds)
+
+
+def backfill(
+    settings: "Settings",
+    start: str,
+    end: str,
+    *,
+    assets: Sequence[str] = ASSETS,
+    partitions_per_run: int = PARTITIONS_PER_RUN,
+    on_run: OnRun | None = None,
+    on_progress: OnProgress | None = None,
+    home: Path | None = None,
+    clock: Clock | None = None,
+) -> BackfillOutcome:
+    """Make the days ``start`` to ``end``, both included, in runs of neighbouring days.
+
+    A run that fails does not stop the next one. Days that were only held back by another
+    day's failure are run again without it. Ctrl-C ends the run in hand and the backfill.
+
+    Args:
+        settings: what to run with.
+        start: first day, ``YYYY-MM-DD``.
+        end: last day.
+        assets: names of the assets to make.
+        partitions_per_run: most days in one run.
+        on_run: told of each run that has ended.
+        on_progress: told how far the embedding of the run in hand is.
+        home: where Dagster's history is; None finds it (``instance.dagster_home``).
+        clock: time.
+
+    Raises:
+        ConfigurationError: a day or an asset does not exist; nothing was run.
+    """
+    available = available_days(settings)
+    days = select_days(available, start, end)
+    with open_instance(settings, home) as instance:
+        launcher = Launcher(settings, instance, assets=assets, on_progress=on_progress, clock=clock)
+        waiting = deque(contiguous(days, available, max(1, partitions_per_run)))
+        backfill_id, runs = uuid4().hex[:8], list[RunOutcome]()
+        while waiting and not (runs and runs[-1].stopped):
+            runs.append(launcher.run(waiting.popleft(), {BACKFILL_TAG: backfill_id}))
+            waiting.extendleft(
+                reversed(contiguous(runs[-1].held_back, available, partitions_per_run))
+            )
+            if on_run is not None:
+                on_run(runs[-1])
+    return BackfillOutcome(backfill_id, tuple(runs), tuple(days))
+
+
+def available_days(settings: "Settings") -> list[str]:
+    """The days that can be made now: from the first one to yesterday."""
+    return list(daily_partitions(settings).get_partition_keys())
+
+
+def select_days(available: Sequence[str], start: str, end: str) -> list[str]:
+    """The days from ``start`` to ``end``. Raises ConfigurationError, saying what to change."""
+    if start > end:
+        raise ConfigurationError(f"the first day, {start}, is after the last, {end}; swap them")
+    if not available:
+        raise ConfigurationError(
+            "no day is over yet: partitions.start_date must be before today for a day to be made"
+        )
+    if start < available[0]:
+        raise ConfigurationError(
+            f"{start} is before the first partition, {available[0]}; "
+            "start there, or move partitions.start_date back"
+        )
+    if end > available[-1]:
+        raise ConfigurationError(
+            f"{end} is not over yet; the last day that can be made is {available[-1]}"
+        )
+    return [day for day in available if start <= day <= end]
+
+
+def _known(assets: Sequence[str]) -> list[dg.AssetKey]:
+    unknown = [name for name in assets if name not in ASSETS]
+    if unknown or not assets:
+        raise ConfigurationError(
+            f"there is no asset {', '.join(unknown) or 'to make'}; choose from: {', '.join(ASSETS)}"
+        )
+    return [dg.AssetKey(name) for name in ASSETS if name in assets]

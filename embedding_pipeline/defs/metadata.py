@@ -1,0 +1,218 @@
+"""What the UI shows of a finished partition: reports as metadata.
+
+Belongs here: keys, units and previews. Does not belong here: measuring anything.
+
+Int and Float values are what the UI plots, over time and over partitions, so every
+figure keeps its key and its unit: ``rows``, ``tokens``, ``cost_usd``, ``seconds``.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+import dagster as dg
+
+from embedding_pipeline.defs.recording import Finished, Metadata
+from embedding_pipeline.pipeline.reports import CostReport, DedupReport, EmbedReport, RawReport
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from embedding_pipeline.vectors.datasets import Datasets
+    from embedding_pipeline.vectors.partition import PartitionFile
+
+SPACE_TAG: Final = "embedding_pipeline/space"
+DIMENSIONS_TAG: Final = "embedding_pipeline/dimensions"
+FINGERPRINT_TAG: Final = "embedding_pipeline/fingerprint"
+
+PREVIEW_ROWS: Final = 5
+PREVIEW_CHARACTERS: Final = 80
+_NANO: Final = 1e9
+_LONGEST_TAG: Final = 63
+
+
+def raw_chunks(report: RawReport, datasets: "Datasets") -> Finished:
+    """A day of ``raw_chunks``."""
+    figures: dict[str, int | float] = {
+        "rows": report.chunks,
+        "rows_read": report.rows,
+        "rejected": sum(report.rejected.values()),
+        "tokens": report.input_tokens,
+        "seconds": report.seconds,
+    }
+    shown = ("chunk_id", "project", "token_count", "text")
+    metadata = {**_numbers(figures), **_file(datasets.raw_chunks(report.partition), shown)}
+    if report.rejected:
+        metadata["rejected_by_reason"] = dg.MetadataValue.json(dict(report.rejected))
+        metadata["rejected_examples"] = dg.MetadataValue.md(_bullets(report.examples))
+    return Finished("raw_chunks", report.partition, metadata)
+
+
+def deduped_chunks(report: DedupReport, datasets: "Datasets") -> tuple[Finished, Finished]:
+    """A day of ``deduped_chunks`` and of ``duplicate_chunks``."""
+    duplicates = report.chunks_in - report.chunks_out
+    kept: dict[str, int | float] = {
+        "rows": report.chunks_out,
+        "rows_read": report.chunks_in,
+        "duplicates": duplicates,
+        "duplicate_ratio": duplicates / report.chunks_in if report.chunks_in else 0.0,
+        "tokens_saved": report.tokens_saved,
+        "seconds": report.seconds,
+    }
+    left_out = {"rows": duplicates} | {f"rows_{how}": n for how, n in report.duplicates.items()}
+    day = report.partition
+    shown = ("chunk_id", "project", "token_count", "text")
+    pairs = ("chunk_id", "representative_id", "method", "similarity")
+    return (
+        Finished(
+            "deduped_chunks",
+            day,
+            {**_numbers(kept), **_file(datasets.deduped_chunks(day), shown)},
+        ),
+        Finished(
+            "duplicate_chunks",
+            day,
+            {**_numbers(left_out), **_file(datasets.duplicate_chunks(day), pairs)},
+        ),
+    )
+
+
+def embeddings(report: EmbedReport, datasets: "Datasets") -> Finished:
+    """A day of ``embeddings``, with what made it as tags."""
+    from embedding_pipeline.records import Space
+
+    space = Space.parse(report.space)
+    file = datasets.embeddings(space, report.partition, report.dimensions)
+    metadata = {
+        **_numbers(_embedding_figures(report)),
+        "space": dg.MetadataValue.text(report.space),
+        "fingerprint": dg.MetadataValue.text(report.fingerprint),
+        **_file(file, ("chunk_id", "document_id", "project", "content_hash")),
+    }
+    tags = {
+        SPACE_TAG: space.slug[:_LONGEST_TAG],
+        DIMENSIONS_TAG: str(report.dimensions),
+        FINGERPRINT_TAG: report.fingerprint[:_LONGEST_TAG],
+    }
+    return Finished("embeddings", report.partition, metadata, tags)
+
+
+def _embedding_figures(report: EmbedReport) -> dict[str, int | float]:
+    return {
+        "rows": report.embedded + report.cached,
+        "chunks": report.chunks,
+        "embedded": report.embedded,
+        "cached": report.cached,
+        "quarantined": report.quarantined,
+        "deferred": report.deferred,
+        "cache_hit_ratio": report.cache_hit_ratio,
+        "requests": report.requests,
+        "retries": report.retries,
+        "tokens": report.input_tokens,
+        "cost_usd": report.cost_nano_usd / _NANO,
+        "saved_usd": report.saved_nano_usd / _NANO,
+        "wait_seconds": report.wait_seconds,
+        "seconds": report.seconds,
+        "dimensions": report.dimensions,
+    }
+
+
+def cost_summary(report: CostReport, table: "pa.Table", datasets: "Datasets") -> Finished:
+    """A day of ``cost_summary``; the table is small, so all of it is shown."""
+    figures: dict[str, int | float] = {
+        "rows": report.rows,
+        "chunks": report.chunks,
+        "tokens": report.input_tokens,
+        "requests": report.requests,
+        "cost_usd": report.cost_nano_usd / _NANO,
+        "saved_usd": report.saved_nano_usd / _NANO,
+        "cost_nano_usd": report.cost_nano_usd,
+        "saved_nano_usd": report.saved_nano_usd,
+    }
+    file = datasets.cost_summary(report.partition)
+    metadata = {**_numbers(figures), **_file(file, ())}
+    metadata["summary"] = dg.MetadataValue.md(_cost_table(table))
+    return Finished("cost_summary", report.partition, metadata)
+
+
+def cost_report(partition: str, figures: Mapping[str, float]) -> CostReport:
+    """The inverse of ``cost_summary``, from the figures of a materialization."""
+    return CostReport(
+        partition=partition,
+        chunks=int(figures["chunks"]),
+        input_tokens=int(figures["tokens"]),
+        cost_nano_usd=int(figures["cost_nano_usd"]),
+        saved_nano_usd=int(figures["saved_nano_usd"]),
+        requests=int(figures["requests"]),
+        rows=int(figures["rows"]),
+    )
+
+
+def figures_of(metadata: Metadata) -> dict[str, float]:
+    """The numbers among a materialization's metadata."""
+    numbers = (dg.IntMetadataValue, dg.FloatMetadataValue)
+    return {
+        key: float(value.value or 0)
+        for key, value in metadata.items()
+        if isinstance(value, numbers)
+    }
+
+
+def _numbers(figures: Mapping[str, int | float]) -> dict[str, dg.MetadataValue]:
+    made: dict[str, dg.MetadataValue] = {}
+    for key, value in figures.items():
+        whole = isinstance(value, int)
+        made[key] = dg.MetadataValue.int(int(value)) if whole else dg.MetadataValue.float(value)
+    return made
+
+
+def _file(file: "PartitionFile", shown: Sequence[str]) -> dict[str, dg.MetadataValue]:
+    """What is said of every Parquet file: rows, columns, place, and its first rows."""
+    described: dict[str, dg.MetadataValue] = {
+        "dagster/partition_row_count": dg.MetadataValue.int(file.rows()),
+        "dagster/column_schema": dg.TableSchemaMetadataValue(_columns(file.schema)),
+        "path": dg.MetadataValue.path(str(file.path)),
+    }
+    if shown:
+        described["preview"] = _preview(file, shown)
+    return described
+
+
+def _columns(schema: "pa.Schema") -> dg.TableSchema:
+    return dg.TableSchema(columns=[dg.TableColumn(field.name, str(field.type)) for field in schema])
+
+
+def _preview(file: "PartitionFile", shown: Sequence[str]) -> dg.MetadataValue:
+    batches = file.iter_batches(shown, PREVIEW_ROWS)
+    rows = [row for batch in islice(batches, 1) for row in batch.to_pylist()]
+    records = [dg.TableRecord({key: _short(row[key]) for key in shown}) for row in rows]
+    columns = [dg.TableColumn(name, _column_type(file.schema, name)) for name in shown]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns=columns))
+
+
+def _column_type(schema: "pa.Schema", name: str) -> str:
+    return str(schema.field(name).type)
+
+
+def _short(value: object) -> str | int | float | bool | None:
+    if isinstance(value, int | float) or value is None:
+        return value
+    text = " ".join(str(value).split())
+    return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _cost_table(table: "pa.Table") -> str:
+    """The summary as people read it: dollars, and no column of zeros for nothing."""
+    head = "| project | user | source | chunks | tokens | cost, $ | saved, $ | requests |"
+    lines = [head, "|---|---|---|---:|---:|---:|---:|---:|"]
+    for row in table.to_pylist():
+        cost, saved = row["cost_nano_usd"] / _NANO, row["saved_nano_usd"] / _NANO
+        lines.append(
+            f"| {row['project']} | {row['user']} | {row['source']} | {row['chunks']:,} "
+            f"| {row['input_tokens']:,} | {cost:,.6f} | {saved:,.6f} | {row['requests']:,} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,122 @@
+"""Writing a step's partitions into Dagster's books, one event a partition.
+
+Belongs here: when a partition counts as materialized, and what happens to the
+finished ones when a later one fails. Does not belong here: what is said of a
+partition (``metadata``), or the work itself.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import dagster as dg
+
+from embedding_pipeline.defs.compat import Result
+from embedding_pipeline.defs.failures import PARTITION_ERRORS, blaming, told_plainly
+from embedding_pipeline.defs.stopping import until_stopped
+from embedding_pipeline.errors import EmbeddingPipelineError
+
+Metadata: TypeAlias = Mapping[str, dg.MetadataValue]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A partition of an asset that is whole and in place.
+
+    Attributes:
+        asset: name of the asset.
+        partition: the day.
+        metadata: what the UI shows of it.
+        tags: provenance, by which a later version can tell what it was made from.
+    """
+
+    asset: str
+    partition: str
+    metadata: Metadata
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> dg.AssetKey:
+        """The asset as Dagster names it."""
+        return dg.AssetKey(self.asset)
+
+    def event(self) -> dg.AssetMaterialization:
+        """The materialization, for when Dagster does not write it by itself."""
+        return dg.AssetMaterialization(
+            self.key, partition=self.partition, metadata=dict(self.metadata), tags=dict(self.tags)
+        )
+
+
+class Recorder:
+    """Collects the finished partitions of one step until it ends, well or not."""
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self.context: Final = context
+        self._finished: list[Finished] = []
+
+    def finished(self, *partitions: Finished) -> None:
+        """These partitions are whole."""
+        self._finished.extend(partitions)
+
+    def annotate(self) -> None:
+        """All is well: Dagster writes one event a partition, and this goes into it.
+
+        An asset that was made but not asked for gets its event from us.
+        """
+        for one in self._finished:
+            if one.key in self.context.selected_asset_keys:
+                self.context.add_asset_metadata(one.metadata, one.key, one.partition)
+            else:
+                self.context.log_event(one.event())
+
+    def salvage(self) -> None:
+        """The step failed, Dagster writes nothing: what was whole by then is materialized."""
+        for one in self._finished:
+            self.context.log_event(one.event())
+
+    def results(self) -> Iterator[Result]:
+        """One result for each asset that was asked for."""
+        tags = {one.key: dict(one.tags) for one in self._finished}
+        for asset, its_tags in tags.items():
+            if asset in self.context.selected_asset_keys:
+                yield dg.MaterializeResult(asset_key=asset, tags=its_tags)
+
+    def result(self) -> Result:
+        """The one result of a step that makes one asset."""
+        return next(self.results())
+
+
+@contextmanager
+def recording(context: dg.AssetExecutionContext) -> Iterator[Recorder]:
+    """Around the work of a step: whatever is finished in it is recorded, however it ends.
+
+    Raises dagster.Failure where the work raises an error of ours.
+    """
+    recorder = Recorder(context)
+    try:
+        with told_plainly():
+            yield recorder
+    except BaseException:
+        recorder.salvage()
+        raise
+    recorder.annotate()
+
+
+async def each_partition(
+    recorder: Recorder, build: Callable[[str], Awaitable[Iterable[Finished]]]
+) -> None:
+    """Build the run's partitions one after another; a bad one does not stop the others.
+
+    Raises dagster.Failure that names the partitions that failed, once all were tried.
+    Errors that no partition is to blame for (settings, store, provider) end it at once.
+    """
+    failed: dict[str, EmbeddingPipelineError] = {}
+    for partition in recorder.context.partition_keys:
+        try:
+            recorder.finished(*await until_stopped(build(partition)))
+        except PARTITION_ERRORS as error:
+            recorder.context.log.error("%s: %s", partition, error)
+            failed[partition] = error
+    if failed:
+        raise blaming(failed) from next(iter(failed.values()))
