@@ -11,8 +11,9 @@ theirs, against 1.3 at 16 KB), writes in BEGIN IMMEDIATE.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -22,6 +23,7 @@ from sqlalchemy.pool import QueuePool
 
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.errors import ConfigurationError, NotAvailableYet, StateError
+from embedding_pipeline.state.grouping import GroupWriter
 from embedding_pipeline.state.migrations import migrate
 
 T = TypeVar("T")
@@ -55,18 +57,18 @@ class Store:
         """
         self.url = url
         self._engine = _engine(url)
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="state-write")
+        self._writer = GroupWriter(lambda work: self._transact(work, True))
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="state-read")
         self._transact(lambda connection: migrate(connection, int(clock.now() * 1000)), True)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in one exclusive transaction, in the writing thread.
+        """Run ``work`` in an exclusive transaction, in the writing thread. All or nothing.
 
         Raises:
             StateError: the store refused; nothing of ``work`` was kept.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writer, self._transact, work, True)
+        with self._edge():
+            return await asyncio.wrap_future(self._writer.submit(work))
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` on one consistent snapshot, in a reading thread. Raises StateError."""
@@ -75,7 +77,7 @@ class Store:
 
     def close(self) -> None:
         """Finish what is under way and close every connection. Safe to call twice."""
-        self._writer.shutdown(wait=True)
+        self._writer.close()
         self._readers.shutdown(wait=True)
         self._engine.dispose()
 
@@ -86,11 +88,16 @@ class Store:
         self.close()
 
     def _transact(self, work: Callable[[Connection], T], exclusive: bool) -> T:
+        with self._edge(), self._engine.connect() as plain:
+            connection = plain.execution_options(exclusive=exclusive)
+            with connection.begin():
+                return work(connection)
+
+    @contextmanager
+    def _edge(self) -> Iterator[None]:
+        """Where errors of the database become ours."""
         try:
-            with self._engine.connect() as connection:
-                connection = connection.execution_options(exclusive=exclusive)
-                with connection.begin():
-                    return work(connection)
+            yield
         except DBAPIError as exc:
             raise StateError(f"state store {self.where}: {_reason(exc)}") from exc
         except SQLAlchemyError as exc:
