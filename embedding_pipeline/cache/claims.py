@@ -5,30 +5,18 @@ claim belongs to a flight; when the flight is gone, so is the claim.
 """
 
 from collections.abc import Sequence
-from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, select
+from sqlalchemy import Connection, delete, exists
 
-from embedding_pipeline.cache.database import BATCH
 from embedding_pipeline.records import Digest
 from embedding_pipeline.state.schema import claims, flights
-from embedding_pipeline.state.statements import insert_many
-
-_HELD: Final = select(claims.c.digest).where(
-    claims.c.space_id == bindparam("space"),
-    claims.c.digest.in_(bindparam("digests", expanding=True)),
-)
+from embedding_pipeline.state.statements import delete_by_digest, insert_many, select_by_digest
 
 
 def held(connection: Connection, space: int, digests: Sequence[Digest]) -> set[Digest]:
     """Which keys somebody is fetching."""
-    return {
-        Digest(bytes(digest))
-        for start in range(0, len(digests), BATCH)
-        for (digest,) in connection.execute(
-            _HELD, {"space": space, "digests": digests[start : start + BATCH]}
-        )
-    }
+    rows = select_by_digest(connection, claims, ("digest",), space, digests)
+    return {Digest(bytes(digest)) for (digest,) in rows}
 
 
 def claim(connection: Connection, space: int, digests: Sequence[Digest], flight: str) -> None:
@@ -38,13 +26,7 @@ def claim(connection: Connection, space: int, digests: Sequence[Digest], flight:
 
 def release(connection: Connection, space: int, digests: Sequence[Digest]) -> None:
     """Give keys back."""
-    for start in range(0, len(digests), BATCH):
-        connection.execute(
-            delete(claims).where(
-                claims.c.space_id == space,
-                claims.c.digest.in_(digests[start : start + BATCH]),
-            )
-        )
+    delete_by_digest(connection, claims, space, digests)
 
 
 def release_orphans(connection: Connection) -> int:

@@ -6,19 +6,20 @@ transaction. Does not belong here: transactions, or deciding what to fetch.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, insert, select
 
 from embedding_pipeline.cache.codec import decode_into, encode
 from embedding_pipeline.records import Digest, Space, Vectors
 from embedding_pipeline.state.schema import spaces, vectors
-from embedding_pipeline.state.statements import insert_many
-
-BATCH: Final = 500
-"""Keys in one statement; far below every database's bound on parameters."""
+from embedding_pipeline.state.statements import (
+    BATCH,
+    delete_by_digest,
+    insert_many,
+    select_by_digest,
+)
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,6 @@ def space_id(connection: Connection, space: Space) -> int:
     return int(made.inserted_primary_key[0])
 
 
-_SELECT: Final = select(vectors.c.digest, vectors.c.value).where(
-    vectors.c.space_id == bindparam("space"),
-    vectors.c.digest.in_(bindparam("digests", expanding=True)),
-)
-_WHICH: Final = select(vectors.c.digest).where(
-    vectors.c.space_id == bindparam("space"),
-    vectors.c.digest.in_(bindparam("digests", expanding=True)),
-)
-_PAID_BY: Final = select(vectors.c.digest, vectors.c.entry_id).where(
-    vectors.c.space_id == bindparam("space"),
-    vectors.c.digest.in_(bindparam("digests", expanding=True)),
-)
-
-
 def get_many(
     connection: Connection, number: int, space: Space, digests: Sequence[Digest]
 ) -> Lookup:
@@ -70,7 +57,7 @@ def get_many(
     places = _places(digests)
     damaged: list[Digest] = []
     for batch in _batches(list(places)):
-        rows = connection.execute(_SELECT, {"space": number, "digests": batch}).all()
+        rows = select_by_digest(connection, vectors, ("digest", "value"), number, batch)
         entries = [(Digest(bytes(digest)), bytes(value)) for digest, value in rows]
         targets = [places[digest][0] for digest, _ in entries]
         bad = set(decode_into(out, targets, space, entries))
@@ -85,19 +72,17 @@ def existing(connection: Connection, number: int, digests: Sequence[Digest]) -> 
     """Which of the keys have an entry, without reading it."""
     return {
         Digest(bytes(digest))
-        for batch in _batches(digests)
-        for (digest,) in connection.execute(_WHICH, {"space": number, "digests": batch})
+        for (digest,) in select_by_digest(connection, vectors, ("digest",), number, digests)
     }
 
 
-def paid_by(
-    connection: Connection, number: int, digests: Sequence[Digest]
-) -> dict[Digest, int]:
+def paid_by(connection: Connection, number: int, digests: Sequence[Digest]) -> dict[Digest, int]:
     """The ledger entry that paid for each key that has a vector."""
     return {
         Digest(bytes(digest)): int(entry)
-        for batch in _batches(digests)
-        for digest, entry in connection.execute(_PAID_BY, {"space": number, "digests": batch})
+        for digest, entry in select_by_digest(
+            connection, vectors, ("digest", "entry_id"), number, digests
+        )
     }
 
 
@@ -119,10 +104,7 @@ def put_many(
 
 def forget(connection: Connection, number: int, digests: Sequence[Digest]) -> None:
     """Remove entries, damaged ones for example."""
-    for batch in _batches(digests):
-        connection.execute(
-            delete(vectors).where(vectors.c.space_id == number, vectors.c.digest.in_(batch))
-        )
+    delete_by_digest(connection, vectors, number, digests)
 
 
 def _places(digests: Sequence[Digest]) -> dict[Digest, list[int]]:

@@ -20,7 +20,5 @@ def give(connection: Connection, space_id: int, name: str, digest: Digest) -> No
 def find(connection: Connection, space_id: int, name: str) -> Digest | None:
     """The key a name points at."""
     c = names.c
-    found = connection.scalar(
-        select(c.digest).where(c.space_id == space_id, c.name == name)
-    )
+    found = connection.scalar(select(c.digest).where(c.space_id == space_id, c.name == name))
     return Digest(bytes(found)) if found is not None else None

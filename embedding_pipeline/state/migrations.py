@@ -46,7 +46,5 @@ def migrate(connection: Connection, now_ms: int) -> int:
         )
     for number, apply in enumerate(MIGRATIONS[at:], start=at + 1):
         apply(connection)
-        connection.execute(
-            insert(schema.schema_version).values(version=number, applied_at=now_ms)
-        )
+        connection.execute(insert(schema.schema_version).values(version=number, applied_at=now_ms))
     return LATEST - at

@@ -1,11 +1,12 @@
-"""Many rows in one statement, without building a dictionary for each.
+"""Many rows in one statement, straight to the driver.
 
-Belongs here: the one form of INSERT that hot paths need. Does not belong here: which
-rows, or when.
+Belongs here: the forms of INSERT, SELECT and DELETE that hot paths need; SQLAlchemy's
+own cost a dictionary or a converted value for each row and key. Does not belong here:
+which rows, or when.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from sqlalchemy import Connection, Table
 
@@ -23,10 +24,52 @@ def insert_many(
     """
     if not rows:
         return
-    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    mark = _mark(connection)
     columns = ", ".join(f'"{column.name}"' for column in table.columns)
     marks = ", ".join([mark] * len(table.columns))
     conflict = " ON CONFLICT DO NOTHING" if skip else ""
     # Names come from our own schema, values are parameters.
     statement = f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks}){conflict}'  # noqa: S608
     connection.exec_driver_sql(statement, list(rows))
+
+
+BATCH: Final = 500
+"""Keys in one statement; far below every database's bound on parameters."""
+
+
+def select_by_digest(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    space_id: int,
+    digests: Sequence[bytes],
+) -> Iterator[Sequence[Any]]:
+    """The named columns of the rows of one space with these digests, in any order."""
+    names = ", ".join(f'"{name}"' for name in columns)
+    head = f'SELECT {names} FROM "{table.name}"'  # noqa: S608 - names of our own schema
+    for statement, values in _by_digest(connection, head, space_id, digests):
+        yield from connection.exec_driver_sql(statement, values)
+
+
+def delete_by_digest(
+    connection: Connection, table: Table, space_id: int, digests: Sequence[bytes]
+) -> None:
+    """Delete the rows of one space with these digests."""
+    head = f'DELETE FROM "{table.name}"'  # noqa: S608 - names of our own schema
+    for statement, values in _by_digest(connection, head, space_id, digests):
+        connection.exec_driver_sql(statement, values)
+
+
+def _by_digest(
+    connection: Connection, head: str, space_id: int, digests: Sequence[bytes]
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    mark = _mark(connection)
+    for start in range(0, len(digests), BATCH):
+        batch = digests[start : start + BATCH]
+        marks = ", ".join([mark] * len(batch))
+        where = f'WHERE "space_id" = {mark} AND "digest" IN ({marks})'
+        yield f"{head} {where}", (space_id, *batch)
+
+
+def _mark(connection: Connection) -> str:
+    return "?" if connection.dialect.paramstyle == "qmark" else "%s"

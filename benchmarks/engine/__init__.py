@@ -1,0 +1,1 @@
+"""The engine against peers: CPU, speed under latency, memory. Run with ``make bench``."""

@@ -1,0 +1,125 @@
+"""``python -m benchmarks.engine``: every client in a process of its own, one table.
+
+``cpu``: CPU seconds of the client a thousand vectors, the server's not counted.
+``latency``: seconds for 10,000 chunks when every answer takes 300 ms.
+``memory``: peak megabytes of our whole path at growing numbers of chunks.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from statistics import median
+
+from benchmarks.engine.clients import CLIENTS, START_CLOCK
+from benchmarks.engine.corpus import texts
+from embedding_pipeline_tests.fake_openai.process import process
+from embedding_pipeline_tests.fake_openai.server import KEY
+
+
+def measure(name: str, base_url: str, count: int) -> dict[str, float]:
+    """Run one client here: CPU and wall seconds of its own work, peak memory."""
+    corpus = list(texts(count))
+    marks: list[tuple[float, float]] = []
+    START_CLOCK[0] = lambda: marks.append((time.process_time(), time.perf_counter()))
+    warm = list(texts(64, first=10**7))
+    asyncio.run(CLIENTS[name](base_url, KEY, warm))  # imports and first connection
+    marks.clear()
+    START_CLOCK[0]()
+    made = asyncio.run(CLIENTS[name](base_url, KEY, corpus))
+    cpu, wall = time.process_time() - marks[-1][0], time.perf_counter() - marks[-1][1]
+    assert made == count, f"{name} made {made} of {count}"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"cpu": cpu, "wall": wall, "peak_mb": peak}
+
+
+def in_process(name: str, base_url: str, count: int) -> dict[str, float] | None:
+    """``measure`` in a fresh process; None where the client is not installed."""
+    command = [sys.executable, "-m", "benchmarks.engine", "--client", name]
+    done = subprocess.run(
+        [*command, "--base-url", base_url, "--count", str(count)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    if "ModuleNotFoundError" in done.stderr:
+        return None
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr}")
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def cpu(count: int, rounds: int) -> None:
+    """CPU seconds a thousand vectors, interleaved rounds, medians."""
+    found: dict[str, list[float]] = {}
+    with process("--precomputed") as server:
+        for _ in range(rounds):
+            for name in CLIENTS:
+                figures = in_process(name, server.base_url, count)
+                if figures:
+                    found.setdefault(name, []).append(figures["cpu"] / count * 1000)
+    _table("CPU seconds per 1,000 vectors", found)
+    ours, floor, peer = (median(found[n]) for n in ("ours, engine", "bare aiohttp", "openai SDK"))
+    print(f"engine / bare loop: {ours / floor:.2f} (target ≤ 2.5)")
+    print(f"whole path / SDK:   {median(found['ours, whole path']) / peer:.2f} (target ≤ 0.5)")
+
+
+def latency(count: int) -> None:
+    """Wall seconds with 300 ms an answer."""
+    found: dict[str, list[float]] = {}
+    with process("--precomputed", "--latency", "0.3") as server:
+        for name in CLIENTS:
+            figures = in_process(name, server.base_url, count)
+            if figures:
+                found[name] = [figures["wall"]]
+    _table(f"seconds for {count} chunks at 300 ms", found)
+
+
+def memory(counts: Sequence[int]) -> None:
+    """Peak memory of the whole path."""
+    with process("--precomputed") as server:
+        for count in counts:
+            figures = in_process("ours, whole path", server.base_url, count)
+            assert figures is not None
+            print(f"{count:>8} chunks: {figures['peak_mb']:.0f} MB, {figures['wall']:.1f} s")
+
+
+def _table(title: str, found: dict[str, list[float]]) -> None:
+    print(f"\n{title} (median, min, max of {max(map(len, found.values()))})")
+    for name, values in found.items():
+        print(f"  {name:18} {median(values):8.4f} {min(values):8.4f} {max(values):8.4f}")
+    for name in CLIENTS.keys() - found.keys():
+        print(f"  {name:18} not installed, skipped")
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(prog="benchmarks.engine", description=__doc__)
+    parser.add_argument("scenario", nargs="?", choices=("cpu", "latency", "memory", "all"))
+    parser.add_argument("--client")
+    parser.add_argument("--base-url", default="")
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 500_000])
+    arguments = parser.parse_args()
+    if arguments.client:
+        print(json.dumps(measure(arguments.client, arguments.base_url, arguments.count)))
+        return
+    scenario = arguments.scenario or "all"
+    if scenario in ("cpu", "all"):
+        cpu(arguments.count, arguments.rounds)
+    if scenario in ("latency", "all"):
+        latency(arguments.count)
+    if scenario in ("memory", "all"):
+        memory(arguments.sizes)
+
+
+if __name__ == "__main__":
+    main()
