@@ -111,12 +111,13 @@ async def whole(base_url: str, key: str, texts: Sequence[str]) -> int:
     """Our whole path: chunks in Parquet → durable cache, ledger → vectors in Parquet."""
     from embedding_pipeline.assembly import EmbeddingService, build_datasets
     from embedding_pipeline.pipeline.embed import build_embeddings
+    from embedding_pipeline_tests.engine.chunks import write_deduped
 
     with TemporaryDirectory() as folder:
         settings = _settings(base_url, folder)
         datasets = build_datasets(settings)
         day = "2026-01-01"
-        await asyncio.to_thread(write_chunks, datasets, day, texts)
+        await asyncio.to_thread(write_deduped, datasets, day, texts)
         async with EmbeddingService(settings=settings, api_key=key) as service:
             START_CLOCK[0]()
             (report,) = await build_embeddings(service, datasets, [day])
@@ -125,33 +126,6 @@ async def whole(base_url: str, key: str, texts: Sequence[str]) -> int:
 
 START_CLOCK: list[Callable[[], None]] = [lambda: None]
 """Called where a client's own work begins, so that preparing its input is not counted."""
-
-
-def write_chunks(datasets, day: str, texts: Sequence[str]) -> None:  # type: ignore[no-untyped-def]
-    """``deduped_chunks`` of one day, holding ``texts``."""
-    import pyarrow as pa
-
-    from embedding_pipeline.records import RAW_CHUNKS, content_hash
-    from embedding_pipeline.tokens import default_counter
-
-    counter = default_counter()
-    with datasets.deduped_chunks(day).writer() as writer:
-        for start in range(0, len(texts), 1024):
-            part = texts[start : start + 1024]
-            names = [f"{start + i:08d}" for i in range(len(part))]
-            columns = {
-                "chunk_id": names,
-                "document_id": names,
-                "ordinal": [0] * len(part),
-                "text": list(part),
-                "content_hash": [content_hash(text) for text in part],
-                "token_count": counter.count(part),
-                "project": ["bench"] * len(part),
-                "user": [None] * len(part),
-                "metadata": ["{}"] * len(part),
-            }
-            arrays = [pa.array(columns[field.name], field.type) for field in RAW_CHUNKS]
-            writer.write(pa.RecordBatch.from_arrays(arrays, schema=RAW_CHUNKS))
 
 
 def _settings(base_url: str, folder: str | Path):  # type: ignore[no-untyped-def]
