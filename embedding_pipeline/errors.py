@@ -33,7 +33,7 @@ exception (that happens at the one edge that met it, with ``raise … from exc``
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class EmbeddingPipelineError(Exception):
@@ -141,13 +141,20 @@ class ProviderFault:
 
 
 class ProviderError(EmbeddingPipelineError):
-    """A provider did not deliver; ``fault`` says how, as data."""
+    """A provider did not deliver; ``fault`` says how, as data.
+
+    Attributes:
+        fault: what the provider said.
+        attempts: every call made for this one, the last included (``records.Attempt``);
+            empty where nothing retries.
+    """
 
     exit_code = 4
 
     def __init__(self, message: str, fault: ProviderFault) -> None:
         super().__init__(message)
         self.fault = fault
+        self.attempts: tuple[Any, ...] = ()
 
 
 class RateLimited(ProviderError):

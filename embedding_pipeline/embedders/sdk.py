@@ -1,0 +1,206 @@
+"""The edge to the openai SDK: its client goes in, our errors come out.
+
+Belongs here: everything that knows the SDK, httpx2 and aiohttp. Does not belong here:
+what an error means (``policy``) or what a reply holds (``replies``). Importing this module
+imports the SDK, a second of CPU: do it on use.
+
+The SDK keeps authentication, headers, proxies and the error classes. Left out, because of
+what it costs or hides: its models (every float becomes a Python object), its retries (they
+bill twice in silence), its redirects (a key would follow them).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import aiohttp
+import httpx2
+import openai
+
+from embedding_pipeline.clock import Clock
+from embedding_pipeline.embedders.policy import Refusal, retry_after, to_error, word
+from embedding_pipeline.errors import (
+    InvalidReply,
+    ProviderError,
+    ProviderFault,
+    ProviderRefused,
+    TransientProviderError,
+)
+
+CONNECT_SECONDS: Final = 10.0
+IDLE_SECONDS: Final = 15.0
+"""Connections unused for longer are closed, before servers close them under a request."""
+
+PATH: Final = "/embeddings"
+HEADERS: Final = {"accept-encoding": "identity"}
+"""Vectors hardly compress; unpacking costs more than it saves."""
+
+
+class _BodyTooLarge(httpx2.StreamError):
+    """More bytes came than any right answer has."""
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A body that ends with an error once it is over its bound."""
+
+    def __init__(self, stream: Any, most: int) -> None:
+        self._stream = stream
+        self._most = most
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for part in self._stream:
+            size += len(part)
+            if size > self._most:
+                raise _BodyTooLarge("the body is larger than any right answer")
+            yield part
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class Endpoint:
+    """The embeddings endpoint of one provider, used in one event loop.
+
+    Args:
+        provider: name of the provider, for errors.
+        key: the API key.
+        base_url: up to and including ``/v1``.
+        max_connections: size of the connection pool.
+        timeout_seconds: deadline of one call, from connecting to the last byte.
+        most_bytes: bound on the body of an answer (as it travels, if it is compressed).
+        clock: reads the time, for servers that name a date to wait for.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        key: str,
+        base_url: str,
+        max_connections: int,
+        timeout_seconds: float,
+        most_bytes: int,
+        clock: Clock,
+    ) -> None:
+        self._provider = provider
+        self._seconds = timeout_seconds
+        self._most_bytes = most_bytes
+        self._clock = clock
+        timeout = httpx2.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds))
+        pool = openai.DefaultAioHttpClient(
+            limits=httpx2.Limits(
+                max_connections=max_connections,
+                max_keepalive_connections=max_connections,
+                keepalive_expiry=IDLE_SECONDS,
+            ),
+            timeout=timeout,
+            follow_redirects=False,
+            event_hooks={"response": [self._bound]},
+        )
+        self._client = openai.AsyncOpenAI(
+            api_key=key,
+            base_url=base_url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=pool,
+            default_headers=HEADERS,
+        )
+
+    async def post(self, body: bytes) -> bytes:
+        """Send a JSON body once; returns the body of a success.
+
+        Raises:
+            ProviderError: of the class that fits what happened.
+        """
+        try:
+            async with asyncio.timeout(self._seconds):
+                response = await self._client.post(
+                    PATH,
+                    cast_to=httpx2.Response,
+                    content=body,
+                    options={"headers": {"content-type": "application/json"}},
+                )
+            return response.content
+        except TimeoutError:
+            error: ProviderError = self._late()
+        except (openai.APIError, httpx2.HTTPError, httpx2.StreamError) as exc:
+            error = self._map(exc)
+        except (aiohttp.ClientError, OSError) as exc:
+            error = self._broken(exc)
+        # Out of the handlers: the SDK's exceptions carry the server's words, which may
+        # repeat a text or part of a key, and would be printed with a traceback.
+        raise error
+
+    async def aclose(self) -> None:
+        """Give the connections back."""
+        await self._client.close()
+
+    async def _bound(self, response: httpx2.Response) -> None:
+        response.stream = _Bounded(response.stream, self._most_bytes)
+
+    def _map(self, exc: Exception) -> ProviderError:
+        if isinstance(exc, openai.APIStatusError):
+            return to_error(_refusal(exc, self._clock.now()), self._provider)
+        if any(isinstance(link, _BodyTooLarge) for link in _chain(exc)):
+            return self._too_much()
+        if any(isinstance(link, httpx2.UnsupportedProtocol) for link in _chain(exc)):
+            return ProviderRefused(
+                f"{self._provider}: the address is not one of an HTTP server; correct base_url",
+                ProviderFault(self._provider),
+            )
+        return self._broken(exc)
+
+    def _late(self) -> ProviderError:
+        return TransientProviderError(
+            f"{self._provider} did not answer completely within {self._seconds:g} s; "
+            "it may succeed when tried again",
+            ProviderFault(self._provider, maybe_billed=True),
+        )
+
+    def _too_much(self) -> ProviderError:
+        return InvalidReply(
+            f"{self._provider} sent a reply that cannot be trusted: it is larger than "
+            f"{self._most_bytes} bytes; it may succeed when tried again",
+            ProviderFault(self._provider, maybe_billed=True),
+        )
+
+    def _broken(self, exc: BaseException) -> ProviderError:
+        unreached = any(isinstance(link, _NEVER_CONNECTED) for link in _chain(exc))
+        what = "could not be reached" if unreached else "broke the connection or fell silent"
+        cause = type(_chain(exc)[-1]).__name__
+        return TransientProviderError(
+            f"{self._provider} {what} ({cause}); it may succeed when tried again",
+            ProviderFault(self._provider, maybe_billed=not unreached),
+        )
+
+
+_NEVER_CONNECTED: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    httpx2.ConnectError,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+)
+
+
+def _chain(exc: BaseException) -> list[BaseException]:
+    """The exception and its causes, the innermost last."""
+    links = [exc]
+    while (cause := links[-1].__cause__) is not None and cause not in links:
+        links.append(cause)
+    return links
+
+
+def _refusal(exc: openai.APIStatusError, now: float) -> Refusal:
+    body = exc.body if isinstance(exc.body, dict) else {}
+    message = body.get("message")
+    return Refusal(
+        status=exc.status_code,
+        type=word(body.get("type")),
+        code=word(body.get("code")),
+        param=word(body.get("param")),
+        message=message if isinstance(message, str) else "",
+        retry_after=retry_after(exc.response.headers, now),
+        request_id=word(exc.request_id),
+    )
