@@ -4,7 +4,7 @@ Belongs here: choosing and joining parts. Does not belong here: reading files or
 environment (``settings``), or any work.
 
 Order of the embedder's wrappers, outermost first:
-retrying → stopping at an exhausted key → breaking → the provider itself.
+retrying → breaking → stopping at a refused key → the provider itself.
 """
 
 import hashlib
@@ -80,6 +80,7 @@ def build_embedder(settings: Settings, key: str | None, clock: Clock) -> Embedde
 
 def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) -> Embedder:
     from embedding_pipeline.embedders.breaking import Breaking
+    from embedding_pipeline.embedders.config import BreakerConfig
     from embedding_pipeline.embedders.openai import OpenAIEmbedder
     from embedding_pipeline.embedders.retrying import Retrying
     from embedding_pipeline.embedders.stopping import Stopping
@@ -92,15 +93,15 @@ def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) 
         )
     leaf = OpenAIEmbedder(
         spec,
-        api_key=key,
-        base_url=base_url(provider),
+        key,
         provider=provider.name,
+        base_url=base_url(provider),
         timeout_seconds=settings.retry.timeout_seconds,
         max_connections=settings.limits.max_in_flight,
-        count=build_counter(settings).count,
+        clock=clock,
     )
-    broken = Breaking(leaf, clock=clock)
-    return Retrying(Stopping(broken), settings.retry, clock=clock, rng=random.Random())  # noqa: S311 - jitter, no secret
+    broken = Breaking(Stopping(leaf, clock), provider.name, BreakerConfig(), clock)
+    return Retrying(broken, settings.retry, clock, random.Random())  # noqa: S311 - jitter
 
 
 class EmbeddingService(ServiceCore):
