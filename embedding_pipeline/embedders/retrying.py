@@ -68,26 +68,32 @@ class Decision:
     why: str = ""
 
 
-def decide(
-    error: ProviderError,
-    before: int,
-    failures: int,
-    elapsed: float,
-    config: RetryConfig,
-    draw: float,
-) -> Decision:
+@dataclass(frozen=True)
+class Past:
+    """What a call has been through.
+
+    Attributes:
+        attempts: attempts before the one that just failed.
+        failures: failures so far, the last attempt included if it was one.
+        elapsed: seconds since the first attempt began.
+    """
+
+    attempts: int
+    failures: int
+    elapsed: float
+
+
+def decide(error: ProviderError, past: Past, config: RetryConfig, draw: float) -> Decision:
     """Whether and when to try again.
 
     Args:
         error: what just happened, one of ``RETRIED``.
-        before: attempts before this one.
-        failures: failures so far, this one included if it is one.
-        elapsed: seconds since the first attempt began.
+        past: what happened before.
         config: the bounds.
         draw: a random number in [0, 1).
     """
-    if isinstance(error, TransientProviderError) and failures >= config.max_attempts:
-        return Decision(None, f"{failures} attempts have failed")
+    if isinstance(error, TransientProviderError) and past.failures >= config.max_attempts:
+        return Decision(None, f"{past.failures} attempts have failed")
     pace = next(pace for kind, pace in PACES if isinstance(error, kind))
     least = max(pace.least, error.fault.retry_after or 0.0)
     left = config.max_seconds - past.elapsed
