@@ -1,0 +1,44 @@
+"""Reading and changing the shared store from a command, without making one on the way.
+
+Belongs here: opening it, if it is there. Does not belong here: any question asked of it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from embedding_pipeline.settings import Settings
+
+T = TypeVar("T")
+
+_SQLITE = "sqlite:///"
+
+
+def state_file(settings: "Settings") -> Path | None:
+    """The file of an embedded state store; None when the store is a server."""
+    url = settings.state
+    return Path(url.removeprefix(_SQLITE)) if url.startswith(_SQLITE) else None
+
+
+def ask(settings: "Settings", work: "Callable[[Connection], T]") -> T | None:
+    """The answer of one reading transaction; None where there is no store yet."""
+    return _transact(settings, work, write=False)
+
+
+def change(settings: "Settings", work: "Callable[[Connection], T]") -> T | None:
+    """The result of one writing transaction; None where there is no store yet."""
+    return _transact(settings, work, write=True)
+
+
+def _transact(settings: "Settings", work: "Callable[[Connection], T]", *, write: bool) -> T | None:
+    from embedding_pipeline.assembly import open_store
+
+    file = state_file(settings)
+    if file is not None and not file.exists():
+        return None
+    with open_store(settings) as store:
+        return asyncio.run(store.write(work) if write else store.read(work))

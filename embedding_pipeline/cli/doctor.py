@@ -1,0 +1,257 @@
+"""``embedding-pipeline doctor``: what is wrong on this machine, and what to do about it.
+
+Belongs here: the list of checks and how they read. A check changes nothing and costs
+nothing: it creates no file and embeds no text at a provider.
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from embedding_pipeline.cli.books import ask, state_file
+from embedding_pipeline.cli.endings import FAILED
+from embedding_pipeline.errors import EmbeddingPipelineError
+
+if TYPE_CHECKING:
+    from embedding_pipeline.settings import Settings
+
+LITTLE_SPACE_BYTES: Final = 5 << 30
+NO_SPACE_BYTES: Final = 500 << 20
+PROBE_SECONDS: Final = 10
+DAGSTER_PACKAGES: Final = ("dagster", "dagster-webserver", "dagster-graphql", "dagster-shared")
+
+
+class Status(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+_COLOURS: Final = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        status: ``fail`` means that work will not succeed until the remedy is applied.
+        subject: what was looked at.
+        message: what is the case.
+        remedy: what to do, or "".
+    """
+
+    status: Status
+    subject: str
+    message: str
+    remedy: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> int:
+    """Check settings, keys, disk, state, provider, model and Dagster.
+
+    Nothing is changed and nothing is paid. Exits with 1 when something fails.
+    """
+    from embedding_pipeline.cli.output import json_lines
+
+    findings = []
+    for finding in examine():
+        findings.append(finding)
+        if not as_json:
+            _show(finding)
+    if as_json:
+        click.echo(json_lines([asdict(finding) for finding in findings]))
+    return FAILED if any(finding.status is Status.FAIL for finding in findings) else 0
+
+
+def examine() -> Iterator[Finding]:
+    """Every check in turn; without readable settings, only what needs none."""
+    from embedding_pipeline.settings import load_settings
+
+    yield _python()
+    yield _dagster()
+    try:
+        settings = load_settings()
+    except EmbeddingPipelineError as error:
+        yield Finding(Status.FAIL, "settings", str(error), "correct the settings")
+        return
+    yield _settings(settings)
+    for subject, check in _CHECKS:
+        try:
+            yield check(settings)
+        except EmbeddingPipelineError as error:
+            yield Finding(Status.FAIL, subject, str(error))
+
+
+def _show(finding: Finding) -> None:
+    status = click.style(f"{finding.status:4}", fg=_COLOURS[finding.status])
+    click.echo(f"{status}  {finding.subject}: {finding.message}")
+    if finding.remedy:
+        click.echo(f"      → {finding.remedy}")
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    return Finding(Status.OK, "python", f"{found} at {sys.executable}")
+
+
+def _dagster() -> Finding:
+    found = {}
+    for package in DAGSTER_PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    if len(found) < len(DAGSTER_PACKAGES):
+        missing = ", ".join(name for name in DAGSTER_PACKAGES if name not in found)
+        return Finding(Status.FAIL, "dagster", f"{missing} not installed", "run: make setup")
+    if len(set(found.values())) > 1:
+        listed = ", ".join(f"{name} {number}" for name, number in found.items())
+        return Finding(Status.FAIL, "dagster", f"versions differ: {listed}", "run: make setup")
+    home = os.environ.get("DAGSTER_HOME")  # noqa: TID251 - only shown, decides nothing
+    return Finding(Status.OK, "dagster", f"{found['dagster']}, DAGSTER_HOME {home or 'not set'}")
+
+
+def _settings(settings: "Settings") -> Finding:
+    source = settings.source.path or settings.source.kind
+    return Finding(
+        Status.OK, "settings", f"{settings.embedding.model} on {source}, from {settings.start_date}"
+    )
+
+
+def _disk(settings: "Settings") -> Finding:
+    place = _existing(settings.data_path)
+    if not os.access(place, os.W_OK | os.X_OK):
+        return Finding(
+            Status.FAIL,
+            "disk",
+            f"{place} is not writable",
+            "give write permission, or set data_dir to a folder of yours",
+        )
+    free = shutil.disk_usage(place).free
+    message = f"{free / 2**30:.1f} GiB free at {settings.data_path}"
+    if free < NO_SPACE_BYTES:
+        return Finding(Status.FAIL, "disk", message, "free space, or move data_dir")
+    if free < LITTLE_SPACE_BYTES:
+        return Finding(Status.WARN, "disk", message, "a million vectors take up to 16 GiB")
+    return Finding(Status.OK, "disk", message)
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder on the way up that is there."""
+    return next(place for place in (path, *path.parents) if place.is_dir())
+
+
+def _state(settings: "Settings") -> Finding:
+    from embedding_pipeline.ledger.quarantine import listing
+
+    file = state_file(settings)
+    if file is not None and not file.exists():
+        return Finding(Status.OK, "state", f"{file} is made by the first run")
+    held = ask(settings, listing) or []
+    size = f", {file.stat().st_size / 2**20:,.0f} MiB" if file else ""
+    message = f"{file or 'server'}{size}, {len(held) or 'no'} failed chunks"
+    if held:
+        return Finding(Status.WARN, "state", message, "see: embedding-pipeline failed list")
+    return Finding(Status.OK, "state", message)
+
+
+def _source(settings: "Settings") -> Finding:
+    from embedding_pipeline.assembly import build_source
+    from embedding_pipeline.clock import SystemClock, utc
+
+    if settings.source.kind == "demo":
+        return Finding(Status.OK, "source", "demo: the documentation inside this Python")
+    today = utc(SystemClock().now()).date()
+    first = next(iter(build_source(settings).read(today)), None)
+    found = "has no data for today" if first is None else "is readable"
+    return Finding(Status.OK, "source", f"{settings.source.path} {found}")
+
+
+def _model(settings: "Settings") -> Finding:
+    from embedding_pipeline.assembly import build_embedder
+    from embedding_pipeline.clock import SystemClock
+    from embedding_pipeline.settings import api_key
+
+    spec = settings.model_spec
+    if not spec.is_local:
+        variable = settings.provider.api_key_env
+        if api_key(settings.provider) is None:
+            return Finding(
+                Status.FAIL,
+                "key",
+                f"{spec.name} needs a key and {variable} holds none",
+                f"export {variable}=…, or set embedding.model to a local model",
+            )
+        return Finding(Status.OK, "key", f"{variable} is set")
+
+    async def one() -> int:
+        async with build_embedder(settings, None, SystemClock()) as embedder:
+            return int((await embedder.embed(["hello"])).vectors.shape[1])
+
+    return Finding(Status.OK, "model", f"{spec.name} works, {asyncio.run(one())} dimensions")
+
+
+def _provider(settings: "Settings") -> Finding:
+    from embedding_pipeline.settings import api_key, base_url
+
+    key = api_key(settings.provider)
+    if settings.model_spec.is_local or key is None:
+        return Finding(Status.OK, "provider", "none is asked")
+    url = base_url(settings.provider) or "https://api.openai.com/v1"
+    return probe(url.rstrip("/"), key.get_secret_value())
+
+
+def probe(url: str, key: str) -> Finding:
+    """Ask a provider for its list of models: free, and it shows whether the key is good."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    request = Request(f"{url}/models", headers={"Authorization": f"Bearer {key}"})  # noqa: S310 - settings allow http(s) only
+    try:
+        with urlopen(request, timeout=PROBE_SECONDS):  # noqa: S310
+            return Finding(Status.OK, "provider", f"{url} answers and takes the key")
+    except HTTPError as error:
+        return _refused(url, error.code)
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        return Finding(
+            Status.FAIL,
+            "provider",
+            f"{url} cannot be reached: {reason}",
+            "check the network, the proxy variables and OPENAI_BASE_URL",
+        )
+
+
+def _refused(url: str, status: int) -> Finding:
+    if status in (401, 403):
+        return Finding(
+            Status.FAIL,
+            "provider",
+            f"{url} refuses the key ({status})",
+            "check key and permissions",
+        )
+    if status in (404, 405):
+        return Finding(Status.OK, "provider", f"{url} answers, but does not list its models")
+    return Finding(Status.WARN, "provider", f"{url} answers with {status}", "try again later")
+
+
+_CHECKS: Final[tuple[tuple[str, Callable[["Settings"], Finding]], ...]] = (
+    ("disk", _disk),
+    ("state", _state),
+    ("source", _source),
+    ("model", _model),
+    ("provider", _provider),
+)

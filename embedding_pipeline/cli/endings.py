@@ -1,0 +1,88 @@
+"""How a command ends: with an exit code, and at most one message instead of a traceback.
+
+Belongs here: the table of exit codes and the translation of exceptions into them. Does
+not belong here: what any command does.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import click
+
+from embedding_pipeline.errors import EmbeddingPipelineError
+
+PROGRAM: Final = "embedding-pipeline"
+FAILED: Final = 1
+USAGE: Final = 2
+BUG: Final = 70
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+
+EXIT_CODES: Final = (
+    (0, "done"),
+    (FAILED, "failed: a run, a check or doctor found something wrong"),
+    (USAGE, "settings, keys, options: somebody has to change something"),
+    (3, "the source cannot be read"),
+    (4, "the provider did not deliver"),
+    (5, "the state store cannot be used"),
+    (6, "a dataset is missing, damaged or of another space"),
+    (7, "a budget does not allow it"),
+    (BUG, "a bug in embedding_pipeline"),
+    (INTERRUPTED, "interrupted with Ctrl-C"),
+)
+"""Every exit code and its meaning; shown by ``--help``."""
+
+
+@dataclass
+class Session:
+    """What holds for one call of the command line."""
+
+    debug: bool = False
+
+
+def run(command: click.Command, arguments: Sequence[str]) -> int:
+    """Run ``command``; whatever happens becomes an exit code."""
+    session = Session(debug="--debug" in arguments)
+    try:
+        status = command.main(list(arguments), PROGRAM, obj=session, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _tell("Interrupted. What is finished is kept; run the command again to go on.", 130)
+    except EmbeddingPipelineError as error:
+        return _fail(error, session)
+    except BrokenPipeError:
+        # The reader has gone (`| head`): nothing to tell, and nobody to tell it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - the outermost edge: a bug still ends in one message
+        return _bug(error, session)
+    return status if isinstance(status, int) else 0
+
+
+def _fail(error: EmbeddingPipelineError, session: Session) -> int:
+    if session.debug:
+        traceback.print_exception(error)
+    return _tell(f"Error: {error}", error.exit_code)
+
+
+def _bug(error: Exception, session: Session) -> int:
+    if session.debug:
+        traceback.print_exception(error)
+        return _tell("This is a bug in embedding_pipeline; please report it as shown above.", BUG)
+    return _tell(
+        f"Error: {type(error).__name__}: {error}\n"
+        "This is a bug in embedding_pipeline. Run the command with --debug to see where it "
+        "happened, and please report it.",
+        BUG,
+    )
+
+
+def _tell(message: str, status: int) -> int:
+    click.echo(message, err=True)
+    return status

@@ -1,0 +1,47 @@
+"""The group of all commands and what every one of them has.
+
+Belongs here: ``--debug``, the list of commands, the text of ``--help``. Does not belong
+here: a command.
+"""
+
+import logging
+from typing import Any, Final
+
+import click
+
+from embedding_pipeline.cli.backfill import backfill
+from embedding_pipeline.cli.costs import costs
+from embedding_pipeline.cli.demo import demo
+from embedding_pipeline.cli.doctor import doctor
+from embedding_pipeline.cli.endings import EXIT_CODES
+from embedding_pipeline.cli.failed import failed
+from embedding_pipeline.cli.search import search
+
+_CODES: Final = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES)
+_EPILOG: Final = f"\b\nExit codes:\n{_CODES}"
+
+
+def _accept_debug(command: click.Command) -> None:
+    """Let ``--debug`` stand anywhere; ``endings`` has seen it before any parsing."""
+    option = click.Option(
+        ["--debug"], is_flag=True, expose_value=False, help="Show tracebacks of errors."
+    )
+    command.params.append(option)
+    for child in getattr(command, "commands", {}).values():
+        _accept_debug(child)
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(None, "--version", package_name="embedding-pipeline")
+def root(**_: Any) -> None:
+    """Text to vectors as Dagster assets: batched, cached, priced and accounted for.
+
+    Settings come from pipeline.yaml in the working directory, or from the file that
+    EMBEDDING_PIPELINE_CONFIG names.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+for _command in (demo, backfill, search, costs, failed, doctor):
+    root.add_command(_command)
+_accept_debug(root)
