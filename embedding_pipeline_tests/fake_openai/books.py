@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from embedding_pipeline_tests.fake_openai.rules import Request
@@ -71,7 +71,7 @@ class Books:
         self.billed.update(map(name_of, request.texts))
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps(vars(self))
 
     @classmethod
     def from_json(cls, content: str | bytes) -> "Books":
