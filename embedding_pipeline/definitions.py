@@ -1,7 +1,8 @@
 """Where Dagster finds us.
 
-Belongs here: putting the definitions together. Does not belong here: any definition,
-and nothing that reads settings or opens anything when this module is imported.
+Belongs here: the entry point, and the function behind it that takes replacements.
+Does not belong here: any definition (``defs``), and nothing that reads settings or
+opens anything when this module is imported.
 """
 
 from collections.abc import Mapping
@@ -9,11 +10,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from embedding_pipeline.defs.assets import build_assets
-from embedding_pipeline.defs.automation import build_automation, daily_partitions
-from embedding_pipeline.defs.checks import build_checks
-from embedding_pipeline.defs.compat import declaring
-from embedding_pipeline.defs.resources import build_resources
+from embedding_pipeline.defs.graph import build_graph
 
 if TYPE_CHECKING:
     from embedding_pipeline.settings import Settings
@@ -34,16 +31,7 @@ def build_defs(
     """
     from embedding_pipeline.settings import load_settings
 
-    settings = settings or load_settings()
-    days = daily_partitions(settings)
-    with declaring():
-        graph = dg.Definitions(
-            assets=build_assets(days, settings),
-            asset_checks=build_checks(days),
-            resources=build_resources(settings, overrides or {}),
-            executor=dg.in_process_executor,
-        )
-        return dg.Definitions.merge(graph, build_automation())
+    return build_graph(settings or load_settings(), overrides or {})
 
 
 @dg.definitions

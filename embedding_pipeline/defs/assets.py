@@ -80,7 +80,7 @@ async def embeddings(
     from embedding_pipeline.pipeline.embed import build_embeddings
 
     with recording(context) as recorder:
-        async with openai.open(context.run_id) as service:
+        async with openai.open(context.run.run_id) as service:
             await until_stopped(
                 build_embeddings(
                     service,
@@ -102,7 +102,7 @@ async def cost_summary(
     from embedding_pipeline.pipeline.cost import build_cost_summary
 
     with recording(context) as recorder:
-        async with openai.open(context.run_id) as service:
+        async with openai.open(context.run.run_id) as service:
 
             async def build(day: str) -> Iterable[Finished]:
                 report, table = await build_cost_summary(service, vector_store, day)

@@ -12,7 +12,7 @@ import dagster as dg
 
 from embedding_pipeline.defs import compat, metadata
 from embedding_pipeline.defs.compat import Evaluations
-from embedding_pipeline.defs.resources import ConfigParam, EmbedderParam, StoreParam
+from embedding_pipeline.defs.resources import EmbedderParam, StoreParam
 from embedding_pipeline.defs.stopping import until_stopped
 from embedding_pipeline.errors import DataError, EmbeddingPipelineError
 from embedding_pipeline.pipeline.reports import CheckVerdict
@@ -33,31 +33,31 @@ NOT_BLOCKING = ("within_budget",)
 
 
 async def embeddings_checks(
-    context: dg.AssetCheckExecutionContext, settings: ConfigParam, vector_store: StoreParam
+    context: dg.AssetCheckExecutionContext, openai: EmbedderParam, vector_store: StoreParam
 ) -> Evaluations:
     """Judge the vectors of each partition."""
     from embedding_pipeline.pipeline import checks
 
-    space, dimensions = settings.model_spec.space, settings.dimensions
+    async with openai.open(context.run.run_id) as service:
+        space, dimensions = service.space, service.dimensions
 
-    def of_file(judge: Callable[..., CheckVerdict]) -> Judge:
-        return lambda day: asyncio.to_thread(judge, vector_store, space, dimensions, day)
+        def of_file(judge: Callable[..., CheckVerdict]) -> Judge:
+            return lambda day: asyncio.to_thread(judge, vector_store, space, dimensions, day)
 
-    def accounted_for(day: str) -> Awaitable[CheckVerdict]:
-        figures = recorded(context, "embeddings", day)
-        held, later = int(figures["quarantined"]), int(figures["deferred"])
-        return asyncio.to_thread(
-            checks.every_chunk_accounted_for, vector_store, space, day, held, later
-        )
+        async def accounted_for(day: str) -> CheckVerdict:
+            held = await service.quarantined(day)
+            return await asyncio.to_thread(
+                checks.every_chunk_accounted_for, vector_store, space, day, held
+            )
 
-    judges: dict[str, Judge] = {
-        "vector_dimension": of_file(checks.vector_dimension),
-        "vectors_are_finite_unit_norm": of_file(checks.vectors_are_finite_unit_norm),
-        "single_space": of_file(checks.single_space),
-        "every_chunk_accounted_for": accounted_for,
-    }
-    async for event in evaluations(context, judges):
-        yield event
+        judges: dict[str, Judge] = {
+            "vector_dimension": of_file(checks.vector_dimension),
+            "vectors_are_finite_unit_norm": of_file(checks.vectors_are_finite_unit_norm),
+            "single_space": of_file(checks.single_space),
+            "every_chunk_accounted_for": accounted_for,
+        }
+        async for event in evaluations(context, judges):
+            yield event
 
 
 async def cost_summary_checks(

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 CONFIG_FILE: Final = "dagster.yaml"
 
-# Dagster would copy our standard output into files by way of child processes: a progress
-# bar does not survive that, and everything worth keeping is in the event log.
+# Telemetry: nothing is reported from here, whatever the instance's own default. Compute logs:
+# Dagster would copy our standard output into files by way of child processes; a progress bar
+# does not survive that, and everything worth keeping is in the event log.
 _OVERRIDES: Final = {
+    "telemetry": {"enabled": False},
     "compute_logs": {
         "module": "dagster._core.storage.noop_compute_log_manager",
         "class": "NoOpComputeLogManager",

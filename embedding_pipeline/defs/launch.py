@@ -18,6 +18,7 @@ import dagster as dg
 from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.defs.automation import JOB, daily_partitions
 from embedding_pipeline.defs.compat import range_tags
+from embedding_pipeline.defs.graph import build_graph
 from embedding_pipeline.defs.instance import open_instance
 from embedding_pipeline.defs.outcomes import RunOutcome, contiguous, outcome_of
 from embedding_pipeline.defs.resources import EmbedderResource
@@ -93,11 +94,9 @@ class Launcher:
         on_progress: OnProgress | None = None,
         clock: Clock | None = None,
     ) -> None:
-        from embedding_pipeline.definitions import build_defs
-
         self._assets = _known(assets)
         embedder = EmbedderResource(settings, on_progress)
-        self._job = build_defs({"openai": embedder}, settings=settings).resolve_job_def(JOB)
+        self._job = build_graph(settings, {"openai": embedder}).resolve_job_def(JOB)
         self._instance = instance
         self._clock = clock or SystemClock()
 

@@ -30,7 +30,7 @@ else:  # Dagster reads annotations when it loads the definitions: keep Arrow out
 class EmbedderResource:
     """The embedding service, to be opened in the event loop that uses it.
 
-    Write ``async with openai.open(context.run_id) as service`` in an asset, and then
+    Write ``async with openai.open(context.run.run_id) as service`` in an asset, and then
     ``await service.generate_embedding(text, project=…)``. The limiter, the cache and the
     ledger are inside and shared with every other run.
 

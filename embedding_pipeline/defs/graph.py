@@ -1,0 +1,36 @@
+"""The definitions put together: assets, checks, resources, job and schedule.
+
+Belongs here: joining what the other modules of this folder define. Does not belong
+here: any definition of its own, or loading settings.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from embedding_pipeline.defs.assets import build_assets
+from embedding_pipeline.defs.automation import build_automation, daily_partitions
+from embedding_pipeline.defs.checks import build_checks
+from embedding_pipeline.defs.compat import declaring
+from embedding_pipeline.defs.resources import build_resources
+
+if TYPE_CHECKING:
+    from embedding_pipeline.settings import Settings
+
+
+def build_graph(settings: "Settings", overrides: Mapping[str, object]) -> dg.Definitions:
+    """Everything Dagster is to know; ``overrides`` stand in place of resources, by key.
+
+    Runs are executed in one process: the steps are a chain and wait on the network, and
+    a process for each step costs four times the CPU of the whole run.
+    """
+    days = daily_partitions(settings)
+    with declaring():
+        assets = dg.Definitions(
+            assets=build_assets(days, settings),
+            asset_checks=build_checks(days),
+            resources=build_resources(settings, overrides),
+            executor=dg.in_process_executor,
+        )
+        return dg.Definitions.merge(assets, build_automation())
