@@ -35,11 +35,11 @@ class GroupWriter:
         self._lock = threading.Lock()
 
     def submit(self, work: Callable[[Connection], T]) -> "Future[T]":
-        """Queue one write."""
+        """Queue one write. Raises RuntimeError once closed, like the thread it goes to."""
         future: Future[T] = Future()
-        with self._lock:
+        with self._lock:  # the thread looks at the queue only when the work is in it
+            self._thread.submit(self._drain)
             self._queue.append((work, future))
-        self._thread.submit(self._drain)
         return future
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class GroupWriter:
             return  # went along with an earlier commit
         try:
             outcomes = self._transact(lambda connection: _run(connection, group))
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001 - reported to those who wait
             for _, future in group:
                 future.set_exception(exc)
             return
@@ -78,8 +78,22 @@ def _run(
 
 def _apart(connection: Connection, work: Work) -> tuple[Any, Exception | None]:
     """Run one piece of work so that its failure takes only itself back."""
+    savepoint = connection.begin_nested()
     try:
-        with connection.begin_nested():
-            return work(connection), None
-    except Exception as exc:  # reported to the caller it belongs to
+        result = work(connection)
+    except Exception as exc:
+        if _rolled_back(connection):
+            raise
+        savepoint.rollback()
         return None, exc
+    savepoint.commit()
+    return result, None
+
+
+def _rolled_back(connection: Connection) -> bool:
+    """Whether the failure ended the whole transaction, as a full disk does in SQLite.
+
+    What came before is gone then, and what came after would be committed by itself: the
+    group has to fail as one.
+    """
+    return not getattr(connection.connection.dbapi_connection, "in_transaction", True)

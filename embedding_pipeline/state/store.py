@@ -12,7 +12,7 @@ theirs, against 1.3 at 16 KB), writes in BEGIN IMMEDIATE.
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -59,21 +59,28 @@ class Store:
         self._engine = _engine(url)
         self._writer = GroupWriter(lambda work: self._transact(work, True))
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="state-read")
-        self._transact(lambda connection: migrate(connection, int(clock.now() * 1000)), True)
+        try:
+            with self._edge():
+                self._transact(lambda c: migrate(c, int(clock.now() * 1000)), True)
+        except BaseException:
+            self.close()
+            raise
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in an exclusive transaction, in the writing thread. All or nothing.
 
+        A caller that is cancelled meanwhile does not learn which of the two it was.
+
         Raises:
-            StateError: the store refused; nothing of ``work`` was kept.
+            StateError: the store refused, and nothing of ``work`` was kept; or it is closed.
         """
         with self._edge():
-            return await asyncio.wrap_future(self._writer.submit(work))
+            return await self._hand_in(self._writer.submit, work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` on one consistent snapshot, in a reading thread. Raises StateError."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, self._transact, work, False)
+        with self._edge():
+            return await self._hand_in(self._readers.submit, self._transact, work, False)
 
     def close(self) -> None:
         """Finish what is under way and close every connection. Safe to call twice."""
@@ -87,9 +94,15 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _hand_in(self, submit: Callable[..., Future[T]], *args: Any) -> asyncio.Future[T]:
+        try:
+            return asyncio.wrap_future(submit(*args))
+        except RuntimeError as exc:  # what threads say that have been shut down
+            raise StateError(f"state store {self.where}: it is closed; open a new one") from exc
+
     def _transact(self, work: Callable[[Connection], T], exclusive: bool) -> T:
-        with self._edge(), self._engine.connect() as plain:
-            connection = plain.execution_options(exclusive=exclusive)
+        with self._engine.connect() as connection:
+            connection.execution_options(exclusive=exclusive)
             with connection.begin():
                 return work(connection)
 
@@ -137,6 +150,7 @@ def _sqlite_engine(path: str) -> Engine:
             poolclass=QueuePool,
             pool_size=READERS + 1,
             max_overflow=0,
+            hide_parameters=True,  # vectors and names are parameters, errors reach logs
             connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
         )
     except NoSuchModuleError as exc:  # pragma: no cover - sqlite is always there
