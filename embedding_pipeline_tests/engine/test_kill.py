@@ -92,11 +92,12 @@ def test_twenty_kills_lose_nothing_and_pay_twice_at_most_what_was_in_flight(
         child = _start()
         time.sleep(moments.uniform(0.0, 0.12))
         child.kill()
-        child.wait()
+        child.communicate()
         in_flight += _claimed(tmp_path / "data" / "state.db")
         assert not datasets.embeddings(SPACE, DAY).exists()
     last = _start()
-    assert last.wait(120) == 0
+    last.communicate(timeout=120)
+    assert last.returncode == 0
 
     books = fake_openai_process.books
     vectors = _vectors(datasets)
@@ -114,5 +115,7 @@ def test_a_finished_run_makes_no_request(
 ) -> None:
     write_deduped(build_datasets(load_settings()), DAY, _texts()[:500])
     for _ in range(2):
-        assert _start().wait(60) == 0
+        child = _start()
+        child.communicate(timeout=60)
+        assert child.returncode == 0
     assert fake_openai_process.books.inputs == 500
