@@ -6,7 +6,7 @@ Does not belong here: any statement about vectors, money or claims.
 SQLite (embedded, several processes on one machine): WAL, ``synchronous=NORMAL`` (it
 survives a killed process; a power cut may lose the last commits, never damage the
 file), 32 KB pages (five values of 6 KB fill one to 94 %: 1.03 bytes on disk for each of
-theirs, against 1.3 at 16 KB), writes in BEGIN IMMEDIATE.
+theirs, against 1.3 at 16 KB), writes in BEGIN IMMEDIATE. PostgreSQL: see ``postgres``.
 """
 
 import asyncio
@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from embedding_pipeline.clock import Clock
-from embedding_pipeline.errors import ConfigurationError, NotAvailableYet, StateError
+from embedding_pipeline.errors import ConfigurationError, StateError
+from embedding_pipeline.state import postgres
 from embedding_pipeline.state.grouping import GroupWriter
 from embedding_pipeline.state.migrations import migrate
 
@@ -129,15 +130,22 @@ def _engine(url: str) -> Engine:
         raise ConfigurationError(
             "state_url is not an SQLAlchemy URL; write it like sqlite:///path/to/state.db"
         ) from exc
-    if parsed.get_backend_name() != "sqlite":
-        raise NotAvailableYet(
-            f"state_url: {parsed.get_backend_name()} is not available yet; "
-            "leave it out to use SQLite in data_dir"
-        )
-    return _sqlite_engine(parsed.database or "")
+    return _BACKENDS.get(parsed.get_backend_name(), _refuse)(parsed)
 
 
-def _sqlite_engine(path: str) -> Engine:
+def _refuse(url: URL) -> Engine:
+    raise ConfigurationError(
+        f"state_url: {url.get_backend_name()} is not supported; "
+        "use postgresql://…, or leave it out to use SQLite in data_dir"
+    )
+
+
+def _postgres_engine(url: URL) -> Engine:
+    return postgres.postgres_engine(url, READERS + 1, BUSY_SECONDS)
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    path = url.database or ""
     if not path or path == ":memory:":
         raise ConfigurationError("state_url must name a file: every process opens its own memory")
     try:
@@ -160,6 +168,9 @@ def _sqlite_engine(path: str) -> Engine:
     return engine
 
 
+_BACKENDS: Final = {"sqlite": _sqlite_engine, "postgresql": _postgres_engine}
+
+
 def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see _on_begin
     for pragma in (
@@ -178,6 +189,8 @@ def _on_begin(connection: Connection) -> None:
 
 
 def _reason(exc: DBAPIError) -> str:
+    if not isinstance(exc.orig, sqlite3.Error):
+        return postgres.reason(exc)
     name = str(getattr(exc.orig, "sqlite_errorname", ""))
     for prefix, remedy in _REMEDY.items():
         if name.startswith(prefix):

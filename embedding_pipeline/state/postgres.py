@@ -1,0 +1,99 @@
+"""PostgreSQL as the shared store: the engine, what a transaction is there, and remedies.
+
+Belongs here: everything of the store that only PostgreSQL needs (psycopg 3, extra
+``postgres``). Does not belong here: any statement of a room.
+
+Rooms are written for one writer at a time, as SQLite has it. Here an advisory lock,
+taken first in every writing transaction and given back by its end, whatever the end is,
+makes it so; writes of one process share a commit (``grouping``), so that a lock held per
+commit costs little. Readers take no lock and see one snapshot.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+from embedding_pipeline.errors import MissingExtra
+
+DRIVER: Final = "postgresql+psycopg"
+CONNECT_SECONDS: Final = 10
+WRITER_LOCK: Final = 0x656D6264  # any constant; shared by all that write to one database
+
+_REMEDY: Final = {
+    "25006": "it is read-only; point state_url at the primary server",
+    "53100": "its disk is full; free space and run again, nothing is damaged",
+    "53300": "it has no free connections; raise max_connections, or run fewer processes",
+    "55P03": "another process held the lock for too long; end it, or wait",
+    "42501": "the role lacks a permission; grant it, or name another role in state_url",
+    "28": "it refuses the login; check the user and password in state_url",
+    "3D000": "there is no such database; create it, or name another in state_url",
+    "57P": "the server is shutting down or starting; run again when it is up",
+}
+
+
+def normalised(url: URL) -> URL:
+    """The URL with psycopg 3 as its driver, whichever PostgreSQL driver it named."""
+    return url.set(drivername=DRIVER)
+
+
+def postgres_engine(url: URL, connections: int, wait_seconds: int) -> Engine:
+    """An engine that holds at most ``connections``.
+
+    Args:
+        url: of any PostgreSQL form.
+        connections: size of the pool.
+        wait_seconds: how long a transaction waits for another process's.
+
+    Raises:
+        MissingExtra: psycopg is not installed.
+    """
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as exc:
+        raise MissingExtra("PostgreSQL as state_url", "postgres") from exc
+    engine = create_engine(
+        normalised(url),
+        pool_size=connections,
+        max_overflow=0,
+        pool_pre_ping=True,  # the server may have been restarted in between
+        hide_parameters=True,  # vectors and names are parameters, errors reach logs
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": "embedding-pipeline",
+            "options": f"-c lock_timeout={wait_seconds}s",
+        },
+    )
+    event.listen(engine, "begin", _on_begin)
+    return engine
+
+
+def _on_begin(connection: Connection) -> None:
+    if connection.get_execution_options().get("exclusive", True):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+    else:
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+
+def reason(exc: DBAPIError) -> str:
+    """What is wrong and what to do."""
+    state = getattr(exc.orig, "sqlstate", None)
+    if state is None:
+        return _no_connection(exc.orig)
+    for prefix, remedy in _REMEDY.items():
+        if state.startswith(prefix):
+            return remedy
+    return f"{type(exc.orig).__name__} ({state}): {_primary(exc.orig)}"
+
+
+def _no_connection(error: Any) -> str:
+    """A failed connection has no code, but it is known whether a password was asked."""
+    link = getattr(error, "pgconn", None)
+    if link is not None and (link.needs_password or link.used_password):
+        return _REMEDY["28"]
+    return f"it cannot be reached; check state_url and that the server runs ({error})"
+
+
+def _primary(error: Any) -> str:
+    """The message without its detail, which may repeat values."""
+    return str(getattr(error.diag, "message_primary", "") or "")
