@@ -6,7 +6,8 @@ belong here: waiting (``retrying`` waits for as long as ``CircuitOpen`` says).
 Closed lets everything through and counts failures in a row. Open lets nothing through,
 for a time that doubles up to a bound. Then half-open: one call goes as a probe, and its
 outcome closes or opens the circuit. Only failures of the provider count; an answer, even
-a refusal or a 429, shows that it is there.
+a refusal, a 429 or one that fails validation, shows that it is there (one text that always
+gets a bad reply must not look like an outage).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from embedding_pipeline.embedders.base import Embedder, Wrapper
 from embedding_pipeline.embedders.config import BreakerConfig
 from embedding_pipeline.errors import (
     CircuitOpen,
+    InvalidReply,
     ProviderError,
     ProviderFault,
     TransientProviderError,
@@ -155,6 +157,7 @@ class Breaking(Wrapper):
             return result
         except ProviderError as error:
             failed = isinstance(error, TransientProviderError)
+            failed = failed and not isinstance(error, InvalidReply)
             outcome = Outcome.FAILED if failed else Outcome.ANSWERED
             raise
         finally:

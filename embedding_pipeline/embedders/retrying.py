@@ -20,6 +20,7 @@ from embedding_pipeline.embedders.base import Embedder, Wrapper
 from embedding_pipeline.embedders.config import RetryConfig
 from embedding_pipeline.errors import (
     CircuitOpen,
+    InvalidReply,
     ProviderError,
     RateLimited,
     RateRampTooSteep,
@@ -31,6 +32,10 @@ RETRIED: Final = (RateLimited, TransientProviderError, CircuitOpen)
 """Errors that time may cure; every other one goes straight to the caller."""
 
 LONGEST_WINDOW: Final = 60.0
+
+BAD_REPLIES: Final = 3
+"""A reply that fails validation is billed all the same, so it is not asked for as often as
+an outage is sat out: after this many the request is better split, to find the text."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,10 @@ def decide(error: ProviderError, past: Past, config: RetryConfig, draw: float) -
         config: the bounds.
         draw: a random number in [0, 1).
     """
-    if isinstance(error, TransientProviderError) and past.failures >= config.max_attempts:
+    most = config.max_attempts
+    if isinstance(error, InvalidReply):
+        most = min(most, BAD_REPLIES)
+    if isinstance(error, TransientProviderError) and past.failures >= most:
         return Decision(None, f"{past.failures} attempts have failed")
     pace = next(pace for kind, pace in PACES if isinstance(error, kind))
     least = max(pace.least, error.fault.retry_after or 0.0)
