@@ -28,11 +28,13 @@ exception (that happens at the one edge that met it, with ``raise … from exc``
         ├── KeyExhausted              quota or spend limit: stop the key
         ├── ProviderRefused           key, permission, model: configuration, never retried
         ├── CircuitOpen               the breaker keeps requests away for now
+        ├── PermitTimeout             our own rate limit gave no permit in time; nothing was sent
         └── TransientProviderError    5xx, timeout, broken connection: try again
             └── InvalidReply            a 200 whose content fails validation
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 
@@ -128,6 +130,7 @@ class ProviderFault:
         input_index: position of the refused input in the request, if it was named.
         request_id: the provider's id of the request, if any.
         maybe_billed: the provider may have charged for this attempt.
+        rate_headers: what the answer said about rate limits, as it came.
     """
 
     provider: str
@@ -138,6 +141,7 @@ class ProviderFault:
     input_index: int | None = None
     request_id: str | None = None
     maybe_billed: bool = False
+    rate_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class ProviderError(EmbeddingPipelineError):
@@ -185,6 +189,10 @@ class ProviderRefused(ProviderError):
 
 class CircuitOpen(ProviderError):
     """The circuit breaker is open; ``fault.retry_after`` says when it may close."""
+
+
+class PermitTimeout(ProviderError):
+    """The wait for a permit of the shared rate limit reached its bound; says who is ahead."""
 
 
 class TransientProviderError(ProviderError):

@@ -154,6 +154,8 @@ class EmbeddingResult:
         provider: who delivered.
         requests: calls made, failed ones included.
         attempts: the calls that failed before this one delivered.
+        rate_headers: what the reply said about rate limits, as it came.
+        limited_seconds: time spent waiting for permits of our own rate limit.
     """
 
     vectors: Vectors
@@ -161,6 +163,8 @@ class EmbeddingResult:
     provider: str
     requests: int = 1
     attempts: Sequence[Attempt] = field(default=())
+    rate_headers: Mapping[str, str] = field(default_factory=dict)
+    limited_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

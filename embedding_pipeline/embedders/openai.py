@@ -95,9 +95,9 @@ class OpenAIEmbedder(Embedder):
         endpoint = self._endpoint or await self._open()
         if self._loop is not asyncio.get_running_loop():
             raise RuntimeError("an embedder belongs to the event loop that first used it")
-        content = await endpoint.post(body)
+        content, rates = await endpoint.post(body)
         vectors, usage = decode_reply(content, self._expected(len(texts), len(body)))
-        return EmbeddingResult(vectors, usage, self.provider)
+        return EmbeddingResult(vectors, usage, self.provider, rate_headers=rates)
 
     async def aclose(self) -> None:
         self._closed = True

@@ -12,7 +12,7 @@ no waiting lets through, and which input is over the cap.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -30,6 +30,8 @@ from embedding_pipeline.errors import (
 
 MOST_RETRY_AFTER: Final = 3600.0
 """A server that asks to wait longer than this many seconds is taken to mean this."""
+
+RATE_PREFIX: Final = "x-ratelimit-"
 
 QUOTA_CODES: Final = frozenset(
     {
@@ -64,6 +66,7 @@ class Refusal:
         message: what the server says. Never shown: it may repeat a text or a key.
         retry_after: seconds it asks to wait, bounded, or None.
         request_id: the provider's id of the request, if any.
+        rate_headers: what it said about rate limits.
     """
 
     status: int
@@ -73,6 +76,7 @@ class Refusal:
     message: str = ""
     retry_after: float | None = None
     request_id: str | None = None
+    rate_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,7 @@ def to_error(refusal: Refusal, provider: str) -> ProviderError:
         input_index=verdict.input_index,
         request_id=refusal.request_id,
         maybe_billed=status >= 500 and status not in NOT_BILLED_STATUSES,
+        rate_headers=refusal.rate_headers,
     )
     names = [f"status {status}", refusal.code or refusal.type, refusal.request_id]
     said = ", ".join(name for name in names if name)
@@ -176,6 +181,15 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         if seconds is None:
             seconds = _until(given, now)
     return None if seconds is None else min(max(seconds, 0.0), MOST_RETRY_AFTER)
+
+
+def rate_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The few headers about rate limits, with lower-case names."""
+    return {
+        name.lower(): value[:64]
+        for name, value in headers.items()
+        if name.lower().startswith(RATE_PREFIX)
+    }
 
 
 def _number(text: str | None) -> float | None:

@@ -18,7 +18,13 @@ import httpx2
 import openai
 
 from embedding_pipeline.clock import Clock
-from embedding_pipeline.embedders.policy import Refusal, retry_after, to_error, word
+from embedding_pipeline.embedders.policy import (
+    Refusal,
+    rate_headers,
+    retry_after,
+    to_error,
+    word,
+)
 from embedding_pipeline.errors import (
     InvalidReply,
     ProviderError,
@@ -107,8 +113,8 @@ class Endpoint:
             default_headers=HEADERS,
         )
 
-    async def post(self, body: bytes) -> bytes:
-        """Send a JSON body once; returns the body of a success.
+    async def post(self, body: bytes) -> tuple[bytes, dict[str, str]]:
+        """Send a JSON body once; returns body and rate limit headers of a success.
 
         Raises:
             ProviderError: of the class that fits what happened.
@@ -121,7 +127,7 @@ class Endpoint:
                     content=body,
                     options={"headers": {"content-type": "application/json"}},
                 )
-            return response.content
+            return response.content, rate_headers(response.headers)
         except TimeoutError:
             error: ProviderError = self._late()
         except (openai.APIError, httpx2.HTTPError, httpx2.StreamError) as exc:
@@ -203,4 +209,5 @@ def _refusal(exc: openai.APIStatusError, now: float) -> Refusal:
         message=message if isinstance(message, str) else "",
         retry_after=retry_after(exc.response.headers, now),
         request_id=word(exc.request_id),
+        rate_headers=rate_headers(exc.response.headers),
     )
