@@ -59,6 +59,7 @@ def backfill(
     settings = load_settings()
     days = start.isoformat(), end.isoformat()
     launch.select_days(launch.available_days(settings), *days)
+    refuse_the_impossible(settings)
     if not wait:
         options = [f"--start={start}", f"--end={end}", f"--partitions-per-run={partitions_per_run}"]
         _leave_to_background(settings, options + ([f"--assets={assets}"] if assets else []))
@@ -78,10 +79,29 @@ def backfill(
     return _status(outcome)
 
 
+def refuse_the_impossible(settings: "Settings") -> None:
+    """Raise now what every run would fail with: no key, no such place."""
+    from embedding_pipeline import assembly
+    from embedding_pipeline.clock import SystemClock
+    from embedding_pipeline.settings import api_key
+
+    key = api_key(settings.provider)
+    assembly.build_source(settings)
+    assembly.build_embedder(settings, key and key.get_secret_value(), SystemClock())
+
+
 def tell_failures(outcome: "BackfillOutcome") -> None:
-    """Name the days that failed, with their reasons, on standard error."""
+    """Name the days that failed, one line a reason, on standard error."""
+    days_of: dict[str, list[str]] = {}
     for day, reason in outcome.failed.items():
-        click.echo(f"failed: {day}: {reason}", err=True)
+        days_of.setdefault(reason, []).append(day)
+    for reason, days in days_of.items():
+        click.echo(f"failed: {span(days)}: {reason}", err=True)
+
+
+def span(days: Sequence[str]) -> str:
+    """Days in a few words."""
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]} ({len(days)} days)"
 
 
 def _status(outcome: "BackfillOutcome") -> int:
@@ -92,14 +112,8 @@ def _status(outcome: "BackfillOutcome") -> int:
 
 def _tell_run(run: "RunOutcome", meter: Meter) -> None:
     meter.next_run()
-    days = (
-        run.partitions[0]
-        if len(run.partitions) == 1
-        else f"{run.partitions[0]} to {run.partitions[-1]}"
-    )
-    click.echo(
-        f"{days}: {len(run.finished)} of {len(run.partitions)} days, {run.seconds:.0f} s", err=True
-    )
+    done = f"{len(run.finished)} of {len(run.partitions)} done"
+    click.echo(f"{span(run.partitions)}: {done}, {run.seconds:.0f} s", err=True)
 
 
 def _tell(settings: "Settings", outcome: "BackfillOutcome", meter: Meter, as_json: bool) -> None:

@@ -83,7 +83,7 @@ def examine() -> Iterator[Finding]:
     from embedding_pipeline.settings import load_settings
 
     yield _python()
-    yield _dagster()
+    yield _packages()
     try:
         settings = load_settings()
     except EmbeddingPipelineError as error:
@@ -109,19 +109,28 @@ def _python() -> Finding:
     return Finding(Status.OK, "python", f"{found} at {sys.executable}")
 
 
-def _dagster() -> Finding:
+def _packages() -> Finding:
+    """Dagster's packages must be of one version; a mixed set fails in odd places."""
     found = {}
     for package in DAGSTER_PACKAGES:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     if len(found) < len(DAGSTER_PACKAGES):
         missing = ", ".join(name for name in DAGSTER_PACKAGES if name not in found)
-        return Finding(Status.FAIL, "dagster", f"{missing} not installed", "run: make setup")
+        return Finding(Status.FAIL, "packages", f"{missing} not installed", "run: make setup")
     if len(set(found.values())) > 1:
         listed = ", ".join(f"{name} {number}" for name, number in found.items())
-        return Finding(Status.FAIL, "dagster", f"versions differ: {listed}", "run: make setup")
-    home = os.environ.get("DAGSTER_HOME")  # noqa: TID251 - only shown, decides nothing
-    return Finding(Status.OK, "dagster", f"{found['dagster']}, DAGSTER_HOME {home or 'not set'}")
+        return Finding(Status.FAIL, "packages", f"versions differ: {listed}", "run: make setup")
+    return Finding(Status.OK, "packages", f"dagster {found['dagster']}")
+
+
+def _dagster(settings: "Settings") -> Finding:
+    from embedding_pipeline.defs.instance import dagster_home
+    from embedding_pipeline.definitions import build_defs
+
+    home = dagster_home(settings)
+    jobs = len(list(build_defs(settings=settings).jobs or ()))
+    return Finding(Status.OK, "dagster", f"definitions load, {jobs} job; history in {home}")
 
 
 def _settings(settings: "Settings") -> Finding:
@@ -254,4 +263,5 @@ _CHECKS: Final[tuple[tuple[str, Callable[["Settings"], Finding]], ...]] = (
     ("source", _source),
     ("model", _model),
     ("provider", _provider),
+    ("dagster", _dagster),
 )

@@ -65,8 +65,8 @@ def _lines() -> OnProgress:
 
 @contextmanager
 def _bar(what: str) -> Iterator[OnProgress]:
-    from rich.console import Console
     from rich import progress as drawing
+    from rich.console import Console
 
     columns = (
         drawing.SpinnerColumn(),

@@ -13,7 +13,7 @@ from embedding_pipeline.cli.backfill import backfill
 from embedding_pipeline.cli.costs import costs
 from embedding_pipeline.cli.demo import demo
 from embedding_pipeline.cli.doctor import doctor
-from embedding_pipeline.cli.endings import EXIT_CODES
+from embedding_pipeline.cli.endings import EXIT_CODES, PROGRAM
 from embedding_pipeline.cli.failed import failed
 from embedding_pipeline.cli.search import search
 
@@ -31,8 +31,28 @@ def _accept_debug(command: click.Command) -> None:
         _accept_debug(child)
 
 
+def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib import metadata
+
+    try:
+        found = metadata.version(PROGRAM)
+    except metadata.PackageNotFoundError:
+        found = "unknown (not installed, run from a checkout)"
+    click.echo(f"{PROGRAM} {found}")
+    context.exit()
+
+
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(None, "--version", package_name="embedding-pipeline")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
 def root(**_: Any) -> None:
     """Text to vectors as Dagster assets: batched, cached, priced and accounted for.
 
