@@ -74,7 +74,7 @@ def build_embedder(settings: Settings, key: str | None, clock: Clock) -> Embedde
     if spec.is_local:
         from embedding_pipeline.embedders.local import LocalEmbedder
 
-        return LocalEmbedder(spec, build_counter(settings).count)
+        return LocalEmbedder(build_counter(settings).count)
     return _remote(settings, spec, key, clock)
 
 
