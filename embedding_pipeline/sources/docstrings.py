@@ -63,7 +63,8 @@ def of_module(name: str) -> Iterator[Docstring]:
     except ImportError:
         return
     for label, value in sorted(vars(module).items()):
-        if label.startswith("_"):
+        # A hook is there to be replaced, so what it says depends on who runs this.
+        if label.startswith("_") or label.endswith("hook"):
             continue
         if isinstance(value, types.BuiltinFunctionType):
             yield from _of_object(label, value, "function")
@@ -101,10 +102,11 @@ def _arguments(node: Documented) -> str:
         return ""
     given = node.args
     names = [argument.arg for argument in (*given.posonlyargs, *given.args)]
+    names = names[1:] if names[:1] in (["self"], ["cls"]) else names
     names += [f"*{given.vararg.arg}"] if given.vararg else []
     names += [argument.arg for argument in given.kwonlyargs]
     names += [f"**{given.kwarg.arg}"] if given.kwarg else []
-    return f"({', '.join(name for name in names if name not in {'self', 'cls'})})"
+    return f"({', '.join(names)})"
 
 
 def _of_type(name: str, kind: type) -> Iterator[Docstring]:

@@ -6,6 +6,7 @@ belong here: reading (``formats``), or which day a row belongs to (``days``).
 
 import base64
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -19,6 +20,8 @@ CONTENT_LIMIT: Final = 1000
 """Characters of a rejected row that are kept."""
 
 _MAX_ORDINAL: Final = 2**31 - 1
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxdict, _SHORT.maxstring = 20, CONTENT_LIMIT // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Record:
 
     def rejected(self, reason: str, row_id: str = "") -> Rejected:
         """This row, kept aside."""
-        content = repr(dict(self.values)) if self.raw is None else self.raw
+        content = _SHORT.repr(dict(self.values)) if self.raw is None else self.raw
         return Rejected(self.location, row_id, reason, excerpt(content))
 
 
