@@ -65,7 +65,9 @@ class PartitionFile:
         """
         with self._parquet() as parquet:
             self.verify(parquet)
-            yield OpenPartition(self, parquet)
+            opened = OpenPartition(self, parquet)
+            opened.verify()
+            yield opened
 
     def iter_batches(
         self, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
@@ -162,6 +164,13 @@ class OpenPartition:
         """Number of rows."""
         return int(self._parquet.metadata.num_rows)
 
+    def verify(self) -> None:
+        """Refuse a file whose row groups do not add up to its rows. Raises DataError."""
+        footer = self._parquet.metadata
+        groups = sum(footer.row_group(n).num_rows for n in range(footer.num_row_groups))
+        if groups != footer.num_rows:
+            raise DataError(f"{self.file.path} is damaged (row counts differ); {self.file.remedy}")
+
     def iter_batches(
         self, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
     ) -> Iterator[pa.RecordBatch]:
@@ -180,9 +189,11 @@ class OpenPartition:
         for group in range(self._parquet.metadata.num_row_groups):
             with self.file.edge():
                 keys = self._parquet.read_row_group(group, [column]).column(0)
+                self._expect(group, len(keys))
                 mask = pc.is_in(keys, value_set=values)
                 if pc.any(mask).as_py():
                     rows = self._parquet.read_row_group(group, list(columns))
+                    self._expect(group, len(rows))
                     found.append(rows.select(columns).filter(mask))
         return pa.concat_tables(found)
 
@@ -192,13 +203,26 @@ class OpenPartition:
         batches = self._parquet.iter_batches(
             batch_rows, row_groups=[group], columns=columns, use_threads=False
         )
+        rows = 0
         while True:
             with self.file.edge():
                 batch = next(batches, None)
             if batch is None:
-                return
-            # Parquet keeps the file's order of columns; the caller gets the one asked for
-            yield batch if columns is None else batch.select(list(columns))
+                break
+            rows += batch.num_rows
+            # Parquet keeps the file's order of columns, and gives each batch its footer
+            wanted = batch if columns is None else batch.select(list(columns))
+            yield wanted.replace_schema_metadata(None)
+        self._expect(group, rows)
+
+    def _expect(self, group: int, rows: int) -> None:
+        """Page headers have no checksum: a damaged one can silently end a column early."""
+        promised = self._parquet.metadata.row_group(group).num_rows
+        if rows != promised:
+            raise DataError(
+                f"{self.file.path} is damaged (a row group of {promised} rows gave {rows}); "
+                f"{self.file.remedy}"
+            )
 
 
 def _project(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:

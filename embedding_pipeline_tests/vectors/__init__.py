@@ -1,0 +1,1 @@
+"""The datasets, tried on real files: written, damaged, killed, read back."""
