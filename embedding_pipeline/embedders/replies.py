@@ -65,12 +65,12 @@ def decode_reply(content: bytes, expected: Expected) -> tuple[Vectors, Usage]:
     try:
         return _decode(content, expected)
     except _Doubt as doubt:
-        fault = ProviderFault(expected.provider, status=200, maybe_billed=True)
-        raise InvalidReply(
-            f"{expected.provider} sent a reply that cannot be trusted: {doubt}; "
-            "it may succeed when tried again",
-            fault,
-        ) from None
+        reason = str(doubt)
+    raise InvalidReply(
+        f"{expected.provider} sent a reply that cannot be trusted: {reason}; "
+        "it may succeed when tried again",
+        ProviderFault(expected.provider, status=200, maybe_billed=True),
+    )
 
 
 def _decode(content: bytes, expected: Expected) -> tuple[Vectors, Usage]:
@@ -126,7 +126,7 @@ def _usage(usage: object, most: int) -> Usage:
 def _order(items: list[Any]) -> npt.NDArray[np.intp] | None:
     """Where to find the vector of each text; None when they are in order already."""
     indexes = [item.get("index") if isinstance(item, dict) else None for item in items]
-    if indexes == list(range(len(items))) and not any(type(i) is bool for i in indexes[:2]):
+    if indexes == list(range(len(items))) and set(map(type, indexes)) == {int}:
         return None
     for position, index in enumerate(indexes):
         if type(index) is not int or not 0 <= index < len(items):

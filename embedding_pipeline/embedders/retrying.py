@@ -80,11 +80,13 @@ class Past:
     Attributes:
         attempts: attempts before the one that just failed.
         failures: failures so far, the last attempt included if it was one.
+        bad_replies: those of the failures that were replies which failed validation.
         elapsed: seconds since the first attempt began.
     """
 
     attempts: int
     failures: int
+    bad_replies: int
     elapsed: float
 
 
@@ -97,17 +99,19 @@ def decide(error: ProviderError, past: Past, config: RetryConfig, draw: float) -
         config: the bounds.
         draw: a random number in [0, 1).
     """
-    most = config.max_attempts
-    if isinstance(error, InvalidReply):
-        most = min(most, BAD_REPLIES)
-    if isinstance(error, TransientProviderError) and past.failures >= most:
-        return Decision(None, f"{past.failures} attempts have failed")
+    if isinstance(error, TransientProviderError):
+        if past.failures >= config.max_attempts:
+            return Decision(None, f"{past.failures} attempts have failed")
+        if past.bad_replies >= BAD_REPLIES and isinstance(error, InvalidReply):
+            return Decision(None, f"{past.bad_replies} replies could not be trusted")
     pace = next(pace for kind, pace in PACES if isinstance(error, kind))
-    least = max(pace.least, error.fault.retry_after or 0.0)
+    asked = error.fault.retry_after
+    least = max(pace.least, asked or 0.0)
     left = config.max_seconds - past.elapsed
     if left <= 0 or least > left:
         return Decision(None, f"there is no time left of {config.max_seconds:g} s")
-    window = min(LONGEST_WINDOW, pace.window * 2.0 ** min(past.attempts, 30))
+    longest = LONGEST_WINDOW if asked is None else min(max(asked, pace.window), LONGEST_WINDOW)
+    window = min(longest, pace.window * 2.0 ** min(past.attempts, 30))
     return Decision(min(least + draw * window, left))
 
 
@@ -154,6 +158,7 @@ class _Call:
         self._random = rng
         self._began = clock.monotonic()
         self._failures = 0
+        self._bad_replies = 0
         self._decision = Decision(None)
         self.attempts: list[Attempt] = []
         self.requests = 0
@@ -163,8 +168,9 @@ class _Call:
         error = state.outcome.exception() if state.outcome else None
         assert isinstance(error, ProviderError)
         self._failures += isinstance(error, TransientProviderError)
+        self._bad_replies += isinstance(error, InvalidReply)
         elapsed = self._clock.monotonic() - self._began
-        past = Past(len(self.attempts), self._failures, elapsed)
+        past = Past(len(self.attempts), self._failures, self._bad_replies, elapsed)
         self._decision = decide(error, past, self._config, self._random.random())
         seconds = self._decision.wait_seconds or 0.0
         self.attempts.append(attempt_of(error, seconds))
