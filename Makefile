@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
+UI_PORT ?= 3000
 PIP := .venv/bin/python -m pip -qq --disable-pip-version-check --no-input
 UV_VERSION := 0.13.9
 
@@ -19,8 +20,9 @@ help:  ## this list
 demo: .venv/run.stamp  ## run the whole graph on real text, without a key; says what it did
 	@.venv/bin/embedding-pipeline demo
 
-ui: .venv/run.stamp  ## the Dagster UI on this machine only
-	@.venv/bin/embedding-pipeline ui
+ui: .venv/run.stamp  ## the Dagster UI on this machine only: http://127.0.0.1:3000
+	@DAGSTER_HOME="$$PWD" PYTHONWARNINGS=ignore::FutureWarning \
+	  .venv/bin/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(UI_PORT)
 
 test: .venv/dev.stamp  ## every test
 	@.venv/bin/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)

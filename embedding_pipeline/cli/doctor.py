@@ -125,8 +125,8 @@ def _packages() -> Finding:
 
 
 def _dagster(settings: "Settings") -> Finding:
-    from embedding_pipeline.defs.instance import dagster_home
     from embedding_pipeline.definitions import build_defs
+    from embedding_pipeline.defs.instance import dagster_home
 
     home = dagster_home(settings)
     jobs = len(list(build_defs(settings=settings).jobs or ()))
