@@ -18,8 +18,12 @@ from statistics import median
 
 from benchmarks.engine.clients import CLIENTS, START_CLOCK
 from benchmarks.engine.corpus import texts
-from embedding_pipeline_tests.fake_openai.process import process
-from embedding_pipeline_tests.fake_openai.server import KEY
+
+KEY = "sk-fake-0123456789abcdef"
+"""The key the fake API accepts."""
+
+PYTHON = {"LangChain": sys.executable, "LlamaIndex": sys.executable}
+"""Peers may live in an environment of their own (``--peers-python``)."""
 
 
 def measure(name: str, base_url: str, count: int) -> dict[str, float]:
@@ -40,7 +44,7 @@ def measure(name: str, base_url: str, count: int) -> dict[str, float]:
 
 def in_process(name: str, base_url: str, count: int) -> dict[str, float] | None:
     """``measure`` in a fresh process; None where the client is not installed."""
-    command = [sys.executable, "-m", "benchmarks.engine", "--client", name]
+    command = [PYTHON.get(name, sys.executable), "-m", "benchmarks.engine", "--client", name]
     done = subprocess.run(
         [*command, "--base-url", base_url, "--count", str(count)],
         capture_output=True,
@@ -58,6 +62,8 @@ def in_process(name: str, base_url: str, count: int) -> dict[str, float] | None:
 
 def cpu(count: int, rounds: int) -> None:
     """CPU seconds a thousand vectors, interleaved rounds, medians."""
+    from embedding_pipeline_tests.fake_openai.process import process
+
     found: dict[str, list[float]] = {}
     with process("--precomputed") as server:
         for _ in range(rounds):
@@ -73,6 +79,8 @@ def cpu(count: int, rounds: int) -> None:
 
 def latency(count: int) -> None:
     """Wall seconds with 300 ms an answer."""
+    from embedding_pipeline_tests.fake_openai.process import process
+
     found: dict[str, list[float]] = {}
     with process("--precomputed", "--latency", "0.3") as server:
         for name in CLIENTS:
@@ -84,6 +92,8 @@ def latency(count: int) -> None:
 
 def memory(counts: Sequence[int]) -> None:
     """Peak memory of the whole path."""
+    from embedding_pipeline_tests.fake_openai.process import process
+
     with process("--precomputed") as server:
         for count in counts:
             figures = in_process("ours, whole path", server.base_url, count)
@@ -108,7 +118,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 500_000])
+    parser.add_argument("--peers-python", help="interpreter that has LangChain and LlamaIndex")
     arguments = parser.parse_args()
+    if arguments.peers_python:
+        PYTHON.update(dict.fromkeys(PYTHON, arguments.peers_python))
     if arguments.client:
         print(json.dumps(measure(arguments.client, arguments.base_url, arguments.count)))
         return
