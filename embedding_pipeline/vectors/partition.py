@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from embedding_pipeline.errors import DataError
 from embedding_pipeline.vectors.atomic import replacing
-from embedding_pipeline.vectors.writing import PartitionWriter
+from embedding_pipeline.vectors.writing import PartitionWriter, refuse_nulls
 
 BATCH_ROWS = 1024
 
@@ -210,10 +210,17 @@ class OpenPartition:
             if batch is None:
                 break
             rows += batch.num_rows
+            self._check(batch)
             # Parquet keeps the file's order of columns, and gives each batch its footer
             wanted = batch if columns is None else batch.select(list(columns))
             yield wanted.replace_schema_metadata(None)
         self._expect(group, rows)
+
+    def _check(self, batch: pa.RecordBatch) -> None:
+        try:
+            refuse_nulls(batch)
+        except DataError as error:
+            raise DataError(f"{self.file.path}: {error}; {self.file.remedy}") from None
 
     def _expect(self, group: int, rows: int) -> None:
         """Page headers have no checksum: a damaged one can silently end a column early."""

@@ -117,6 +117,11 @@ def _rows_that_fit(batch: pa.RecordBatch) -> int:
 def _check(batch: pa.RecordBatch, schema: pa.Schema) -> None:
     if not batch.schema.equals(schema):
         raise DataError(f"a batch with columns {batch.schema} does not fit {schema}")
-    for name, column in zip(schema.names, batch.columns, strict=True):
+    refuse_nulls(batch)
+
+
+def refuse_nulls(batch: pa.RecordBatch) -> None:
+    """Only a few columns may hold nulls. Raises DataError."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if column.null_count and name not in _MAY_BE_NULL:
             raise DataError(f"column {name} has {column.null_count} nulls; it may have none")

@@ -279,6 +279,15 @@ def test_other_columns_are_refused_on_writing(datasets: Datasets) -> None:
     assert not datasets.duplicate_chunks(DAY).exists()
 
 
+def test_nulls_are_refused_on_reading(datasets: Datasets) -> None:
+    write_raw(datasets, DAY, CHUNKS)
+    file = datasets.raw_chunks(DAY)
+    table = pq.read_table(file.path)
+    pq.write_table(table.set_column(3, "text", pa.nulls(20, pa.string())), file.path)
+    with pytest.raises(DataError, match=f"text has 20 nulls; it may have none; .*{REMEDY}"):
+        read(file)
+
+
 def test_only_a_user_may_be_null(datasets: Datasets) -> None:
     batch = chunk_batch(CHUNKS)
     assert batch.column("user").null_count == 20

@@ -1,0 +1,1 @@
+"""Deduplication against a plain model of what a copy is."""

@@ -1,0 +1,1 @@
+"""The steps of the graph as plain calls on real files."""
