@@ -4,7 +4,8 @@ Belongs here: one call: texts out as JSON, vectors in as one numpy buffer. Does 
 here: retrying, breaking, limiting (wrappers do), what errors mean (``policy``), whether a
 reply can be believed (``replies``), the SDK (``sdk``, loaded on use).
 
-The full vector is always asked for: shorter ones are views of it and cost nothing.
+The full vector is always asked for: shorter ones are views of it and cost nothing. Replies
+are decoded on the loop: 1.5 µs a vector, 8 ms for the largest, and threads only contend.
 """
 
 import asyncio

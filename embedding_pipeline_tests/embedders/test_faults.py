@@ -28,7 +28,7 @@ from embedding_pipeline_tests.fake_openai.server import FakeOpenAI
 pytestmark = pytest.mark.anyio
 
 TEXTS = [f"text number {i}" for i in range(7)]
-SHORT = 0.3
+SHORT = 1.5
 """Deadline, where nothing would come for ever."""
 
 LASTING = ("hang", "billed_hang", "drip")
