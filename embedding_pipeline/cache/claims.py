@@ -24,9 +24,9 @@ def claim(connection: Connection, space: int, digests: Sequence[Digest], flight:
     insert_many(connection, claims, [(space, digest, flight) for digest in digests])
 
 
-def release(connection: Connection, space: int, digests: Sequence[Digest]) -> None:
-    """Give keys back."""
-    delete_by_digest(connection, claims, space, digests)
+def release(connection: Connection, space: int, digests: Sequence[Digest], flight: str) -> None:
+    """Give a flight's keys back. What another one has claimed since stays claimed."""
+    delete_by_digest(connection, claims, space, digests, flight_id=flight)
 
 
 def release_orphans(connection: Connection) -> int:

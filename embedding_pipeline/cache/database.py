@@ -93,10 +93,14 @@ def put_many(
     digests: Sequence[Digest],
     rows: Vectors,
     entry_ids: Sequence[int],
+    *,
     dtype: str,
 ) -> None:
-    """Store vectors. The caller holds the claims; should somebody have been quicker all the
-    same (a lease that ran out during a long pause), the first stored vector stays."""
+    """Store vectors; ``rows[i]`` is the one of ``digests[i]``, paid by ``entry_ids[i]``.
+
+    The caller holds the claims. Should somebody have been quicker all the same (a lease that
+    ran out during a long pause), the first stored vector stays.
+    """
     values = encode(space, digests, rows, dtype)
     entries = zip(digests, values, entry_ids, strict=True)
     insert_many(connection, vectors, [(number, *entry) for entry in entries], skip=True)
@@ -105,6 +109,18 @@ def put_many(
 def forget(connection: Connection, number: int, digests: Sequence[Digest]) -> None:
     """Remove entries, damaged ones for example."""
     delete_by_digest(connection, vectors, number, digests)
+
+
+def forget_damaged(
+    connection: Connection, number: int, space: Space, digests: Sequence[Digest]
+) -> int:
+    """Remove those of the entries that do not decode; returns how many.
+
+    Looked at again in this transaction: what somebody repaired meanwhile stays.
+    """
+    damaged = get_many(connection, number, space, digests).damaged
+    forget(connection, number, damaged)
+    return len(damaged)
 
 
 def _places(digests: Sequence[Digest]) -> dict[Digest, list[int]]:

@@ -11,9 +11,10 @@ booked at our count, so that money in flight at a crash is never dropped), or re
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from embedding_pipeline.ledger.shares import Share, divide
 from embedding_pipeline.records import Account, Kind
@@ -82,6 +83,28 @@ def close_flight(connection: Connection, flight_id: str) -> None:
     connection.execute(delete(flights).where(flights.c.id == flight_id))
 
 
+def regain(connection: Connection, flight: Flight, shares: Sequence[Share], now_ms: int) -> bool:
+    """Put a flight back on the books if it was taken for dead; returns whether it was.
+
+    A process that stood still for longer than its lease comes back to find its request
+    booked as ``unknown``. That entry is taken back by its opposite (entries are never
+    changed), and the request is then booked as what it really was.
+
+    Args:
+        connection: the transaction that is about to settle (a part of) the flight.
+        flight: the flight.
+        shares: what was still out, as ``update_shares`` last wrote it.
+        now_ms: the instant.
+    """
+    there = select(flights.c.id).where(flights.c.id == flight.id)
+    if connection.scalar(there) is not None:
+        return False
+    left = replace(flight, shares=tuple(shares))
+    _book_unknown(connection, left, -1, now_ms)
+    open_flight(connection, left, now_ms)
+    return True
+
+
 def settle(
     connection: Connection,
     flight: Flight,
@@ -145,19 +168,23 @@ def expire(connection: Connection, owner_ids: Sequence[str], now_ms: int) -> int
     left = connection.execute(select(flights).where(flights.c.owner_id.in_(owner_ids))).all()
     for row in left:
         flight = _load(row)
-        settle(
-            connection,
-            flight,
-            flight.shares,
-            tokens=sum(share.tokens for share in flight.shares),
-            requests=1,
-            wait_ms=0,
-            provider=flight.provider,
-            now_ms=now_ms,
-            outcome=UNKNOWN,
-        )
+        _book_unknown(connection, flight, 1, now_ms)
         close_flight(connection, flight.id)
     return len(left)
+
+
+def _book_unknown(connection: Connection, flight: Flight, times: int, now_ms: int) -> None:
+    settle(
+        connection,
+        flight,
+        flight.shares,
+        tokens=times * sum(share.tokens for share in flight.shares),
+        requests=times,
+        wait_ms=0,
+        provider=flight.provider,
+        now_ms=now_ms,
+        outcome=UNKNOWN,
+    )
 
 
 def _dump(shares: Sequence[Share]) -> str:
@@ -166,7 +193,7 @@ def _dump(shares: Sequence[Share]) -> str:
     )
 
 
-def _load(row) -> Flight:  # type: ignore[no-untyped-def]
+def _load(row: Row[Any]) -> Flight:
     shares = tuple(
         Share(Account(project, user, partition), tokens)
         for partition, project, user, tokens in json.loads(row.shares)

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, and_, delete, func, select, update
 
 from embedding_pipeline.records import Account, Digest
 from embedding_pipeline.state.schema import quarantine, spaces
+from embedding_pipeline.state.statements import BATCH, upsert_into
 
 REFUSED: Final = "refused_by_provider"
 BAD_REPLY: Final = "invalid_reply"
@@ -57,7 +57,7 @@ def hold(connection: Connection, space_id: int, chunks: Iterable[Held], now_ms: 
     ]
     if not rows:
         return
-    new = insert(quarantine)
+    new = upsert_into(connection, quarantine)
     again = new.on_conflict_do_update(
         index_elements=["space_id", "partition", "chunk_id"],
         set_={
@@ -77,12 +77,12 @@ def lasting(connection: Connection, space_id: int, digests: Sequence[Digest]) ->
     """Keys not to be tried again, with their reason. One redriven chunk frees its key."""
     c = quarantine.c
     found: dict[Digest, str] = {}
-    for start in range(0, len(digests), 500):
+    for start in range(0, len(digests), BATCH):
         query = (
             select(c.digest, func.min(c.reason))
             .where(
                 c.space_id == space_id,
-                c.digest.in_(digests[start : start + 500]),
+                c.digest.in_(digests[start : start + BATCH]),
                 c.reason.in_(LASTING),
             )
             .group_by(c.digest)
@@ -99,9 +99,7 @@ def chunk_ids(connection: Connection, space_id: int, partition: str) -> frozense
     return frozenset(connection.execute(query).scalars())
 
 
-def reset_partition(
-    connection: Connection, space_id: int, partition: str, keep: set[str]
-) -> int:
+def reset_partition(connection: Connection, space_id: int, partition: str, keep: set[str]) -> int:
     """Forget chunks of a partition that were embedded after all; ``keep`` stay held."""
     c = quarantine.c
     mine = and_(c.space_id == space_id, c.partition == partition)
@@ -110,8 +108,9 @@ def reset_partition(
         for (chunk_id,) in connection.execute(select(c.chunk_id).where(mine))
         if chunk_id not in keep
     ]
-    for start in range(0, len(gone), 500):
-        connection.execute(delete(quarantine).where(mine, c.chunk_id.in_(gone[start : start + 500])))
+    for start in range(0, len(gone), BATCH):
+        part = gone[start : start + BATCH]
+        connection.execute(delete(quarantine).where(mine, c.chunk_id.in_(part)))
     return len(gone)
 
 
@@ -146,11 +145,10 @@ def redrive(
 ) -> list[str]:
     """Ask for another try of chunks (all, when none is named); returns their partitions."""
     c = quarantine.c
-    wanted = []
-    if chunk_ids:
-        wanted.append(or_(*(c.chunk_id == chunk_id for chunk_id in chunk_ids)))
-    if partition is not None:
-        wanted.append(c.partition == partition)
-    found = connection.execute(select(c.partition).where(*wanted).distinct()).scalars().all()
-    connection.execute(update(quarantine).where(*wanted).values(redrive=1))
+    here = () if partition is None else (c.partition == partition,)
+    parts = [chunk_ids[i : i + BATCH] for i in range(0, len(chunk_ids), BATCH)]
+    found: set[str] = set()
+    for wanted in [(c.chunk_id.in_(part), *here) for part in parts] or [here]:
+        found.update(connection.scalars(select(c.partition).where(*wanted).distinct()))
+        connection.execute(update(quarantine).where(*wanted).values(redrive=1))
     return sorted(found)

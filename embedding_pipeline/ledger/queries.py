@@ -11,6 +11,7 @@ from sqlalchemy import Connection, case, func, select
 from embedding_pipeline.ledger.flights import UNKNOWN
 from embedding_pipeline.records import Account, Kind
 from embedding_pipeline.state.schema import ledger, spaces
+from embedding_pipeline.state.statements import BATCH
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,10 @@ def entries(connection: Connection, numbers: Sequence[int]) -> dict[int, Entry]:
     """The entries with these numbers."""
     found: dict[int, Entry] = {}
     c = ledger.c
-    for start in range(0, len(numbers), 500):
+    for start in range(0, len(numbers), BATCH):
         rows = connection.execute(
             select(c.id, c.project, c.user, c.partition, c.kind).where(
-                c.id.in_(numbers[start : start + 500])
+                c.id.in_(numbers[start : start + BATCH])
             )
         )
         for number, project, user, partition, kind in rows:

@@ -10,9 +10,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from embedding_pipeline.planning.inputs import NO_DIRECTION, combine
+from embedding_pipeline.planning.inputs import NO_DIRECTION
 from embedding_pipeline.records import Vectors
-from embedding_pipeline.service.preparing import Prepared
+from embedding_pipeline.service.preparing import Prepared, whole
 from embedding_pipeline.service.work import FilledBatch, Refusal, Row, WorkBatch
 
 Rows: TypeAlias = npt.NDArray[np.intp]
@@ -38,6 +38,7 @@ class OpenBatch:
         # Left as it comes: most rows are written once, and refused ones at the end.
         self._vectors: Vectors = np.empty((len(work), width), np.float32)
         self._parts: dict[int, dict[int, npt.NDArray[np.float32] | None]] = {}
+        self._bought: set[int] = set()  # derived rows that a part was paid for
         for position, row in enumerate(prepared.rows):
             if row in prepared.derived:
                 self._parts.setdefault(row, {})[position] = None
@@ -101,17 +102,18 @@ class OpenBatch:
     def _place_part(self, position: int, vector: npt.NDArray[np.float32], status: Row) -> Rows:
         """Add one part to a derived row; the last one makes it whole."""
         row = self.prepared.rows[position]
+        if status is Row.EMBEDDED:
+            self._bought.add(row)
         parts = self._parts[row]
         parts[position] = vector
-        whole = [part for part in parts.values() if part is not None]
-        if len(whole) < len(parts) or self._status[row] != Row.OPEN:
+        if self._status[row] != Row.OPEN or any(part is None for part in parts.values()):
             return np.zeros(0, np.intp)
-        weights = np.array([self.prepared.items[i].tokens for i in parts], np.int32)
         try:
-            self._vectors[row] = combine(np.stack(whole), weights)
+            self._vectors[row] = whole(self.prepared, parts)
         except ValueError:
             return self.refuse(position, Refusal(NO_DIRECTION))
-        return self._decide(np.array([row], np.intp), status)
+        paid = row in self._bought
+        return self._decide(np.array([row], np.intp), Row.EMBEDDED if paid else Row.CACHED)
 
     def _decide(self, rows: Rows, status: Row) -> Rows:
         self._status[rows] = status

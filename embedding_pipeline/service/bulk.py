@@ -7,18 +7,21 @@ whatever the number of chunks. Backfills read past the memory tier on purpose.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from embedding_pipeline.clock import Clock
+from embedding_pipeline.errors import ServiceClosed, ServiceError
 from embedding_pipeline.ledger.quarantine import lasting
 from embedding_pipeline.planning.requests import RequestCaps, plan_requests
 from embedding_pipeline.records import Digest, Priority
 from embedding_pipeline.service.batch import OpenBatch, Rows
 from embedding_pipeline.service.fetching import Fetcher
+from embedding_pipeline.service.finishing import finish
 from embedding_pipeline.service.preparing import InputRules
 from embedding_pipeline.service.work import (
     FilledBatch,
@@ -51,6 +54,7 @@ class BulkParts:
     caps: RequestCaps
     priority: Priority
     clock: Clock
+    window_bytes: int = WINDOW_BYTES
 
 
 class BulkRun:
@@ -82,13 +86,17 @@ class BulkRun:
         self._fatal: BaseException | None = None
         self.tallies: dict[str, Tally] = {}
 
-    async def batches(self) -> AsyncIterator[FilledBatch]:
+    async def batches(self) -> AsyncGenerator[FilledBatch, None]:
         """The batches in order, each when its last row is decided.
 
         Raises:
             ProviderError: the provider stopped delivering. Whatever was complete has been
                 handed out, and everything paid for is stored.
             StateError: the store refused.
+            ServiceClosed: the service closed.
+
+        Close it when you leave it early (``contextlib.aclosing``): what is out is then cut
+        off and booked as unknown.
         """
         intake = asyncio.create_task(self._intake())
         try:
@@ -101,14 +109,23 @@ class BulkRun:
                 if self._finished():
                     break
                 await self._change()
-            await self._settle_down(intake)
             if self._fatal is not None:
                 raise self._fatal
         finally:
-            intake.cancel()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(intake, *self._tasks, return_exceptions=True)
+            await finish(self._end(intake))
+
+    def stop(self, reason: Exception) -> None:
+        """Send nothing more; once what is out has come in, the reader gets ``reason``."""
+        self._fail(reason)
+
+    async def _end(self, intake: asyncio.Task[None]) -> None:
+        """Leave nothing running and nothing open."""
+        self.stop(ServiceClosed("this run has ended"))
+        for task in (intake, *self._tasks):
+            task.cancel()
+        await asyncio.gather(intake, *self._tasks, return_exceptions=True)
+        if isinstance(self._source, AsyncGenerator):
+            await self._source.aclose()
 
     def progress(self) -> Progress:
         """How far this run is."""
@@ -128,10 +145,6 @@ class BulkRun:
             return not self._tasks and not (self._open and self._open[0].done)
         return self._at_end and not self._open
 
-    async def _settle_down(self, intake: asyncio.Task[None]) -> None:
-        if self._fatal is None:
-            await intake
-
     async def _change(self) -> None:
         """Wait until something moved."""
         await self._moved.wait()
@@ -146,17 +159,18 @@ class BulkRun:
                     return
                 await self._take(work)
                 self._launch(final=False)
-            self._at_end = True
             self._launch(final=True)
-        except Exception as exc:  # handed to the reader of ``batches``, nothing is lost
-            self._fail(exc)
-        finally:
+            self._at_end = True
             self._moved.set()
+        except BaseException as exc:  # handed to the reader of ``batches``, nothing is lost
+            self._fail(exc)
+            if not isinstance(exc, Exception):
+                raise
 
     async def _room(self, rows: int) -> None:
         """Wait until the window has room for ``rows`` more."""
         width = 4 * self._parts.fetcher.terms.space.native_dimensions
-        limit = max(WINDOW_BYTES // width, 1)
+        limit = max(self._parts.window_bytes // width, 1)
         while self._open and self._open_rows + rows > limit and self._fatal is None:
             self._shrunk.clear()
             self._blocked = True
@@ -172,7 +186,7 @@ class BulkRun:
     async def _take(self, work: WorkBatch) -> None:
         """Look a batch up; what is missing becomes pending, once a key."""
         batch = await asyncio.to_thread(self._prepare, work)
-        tally = self.tallies.setdefault(work.partition, Tally())
+        tally = self._tally(work.partition)
         tally.chunks += len(work)
         tally.quarantined += len(batch.prepared.refused)
         self._open.append(batch)
@@ -223,17 +237,27 @@ class BulkRun:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._unblock()
+        try:
+            self._unblock()
+        except Exception as exc:  # noqa: BLE001 - handed to the reader, who would wait forever
+            self._fail(exc)
         self._moved.set()
 
     async def _fetch(self, items: Sequence[Item]) -> None:
-        if self._fatal is not None:
-            return
+        fetcher, priority = self._parts.fetcher, self._parts.priority
         try:
-            async for landing in self._parts.fetcher.fetch(items, self._parts.priority):
-                self._land(items, landing)
-        except Exception as exc:  # handed to the reader of ``batches``, nothing is lost
+            async with aclosing(fetcher.fetch(items, priority, self._is_wanted)) as landings:
+                async for landing in landings:
+                    self._land(items, landing)
+            if any(item.digest in self._places for item in items) and self._is_wanted():
+                raise ServiceError("a text was neither embedded nor refused; please report this")
+        except BaseException as exc:  # handed to the reader of ``batches``, nothing is lost
             self._fail(exc)
+            if not isinstance(exc, Exception):
+                raise
+
+    def _is_wanted(self) -> bool:
+        return self._fatal is None
 
     def _fail(self, exc: BaseException) -> None:
         if self._fatal is None:
@@ -262,11 +286,11 @@ class BulkRun:
 
     def _account(self, items: Sequence[Item], landing: Landing) -> None:
         for account, tokens in landing.billed.items():
-            self.tallies[account.partition].input_tokens += tokens
+            self._tally(account.partition).input_tokens += tokens
         if not landing.requests:
             return
         for partition in {item.account.partition for item in items}:
-            tally = self.tallies[partition]
+            tally = self._tally(partition)
             tally.requests += landing.requests
             tally.retries += len(landing.attempts)
             tally.wait_seconds += landing.wait_seconds
@@ -275,7 +299,7 @@ class BulkRun:
         self._count(batch, batch.refuse(position, refusal), Row.REFUSED)
 
     def _count(self, batch: OpenBatch, rows: Rows, status: Row) -> None:
-        tally = self.tallies[batch.work.partition]
+        tally = self._tally(batch.work.partition)
         if status is Row.EMBEDDED:
             tally.embedded += len(rows)
         elif status is Row.CACHED:
@@ -283,6 +307,9 @@ class BulkRun:
             tally.saved_tokens += int(batch.work.tokens[rows].sum())
         else:
             tally.quarantined += len(rows)
+
+    def _tally(self, partition: str) -> Tally:
+        return self.tallies.setdefault(partition, Tally())
 
     def _announce(self) -> None:
         """Wake the reader where the first batch is done, and say how far the run is."""

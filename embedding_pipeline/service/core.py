@@ -7,10 +7,11 @@ settings or choosing parts (``assembly``), or any step of the flow (its modules)
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
+from weakref import WeakSet
 
 from sqlalchemy import Connection
 
@@ -20,20 +21,31 @@ from embedding_pipeline.catalog import ModelSpec
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.embedders.base import Embedder
 from embedding_pipeline.errors import ServiceClosed, StateError, TextRefused
-from embedding_pipeline.ledger import flights, quarantine
+from embedding_pipeline.ledger import quarantine
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Account, Digest, Kind, Priority, Space, Vectors
 from embedding_pipeline.service.bulk import BulkParts, BulkRun, OnProgress
-from embedding_pipeline.service.fetching import Fetcher, Terms, sweep
+from embedding_pipeline.service.fetching import Fetcher
+from embedding_pipeline.service.finishing import finish
+from embedding_pipeline.service.flying import Terms, retire, sweep
 from embedding_pipeline.service.lanes import Lanes
-from embedding_pipeline.service.online import MicroBatcher, refusal
+from embedding_pipeline.service.online import PATIENCE_SECONDS, MicroBatcher, refusal
 from embedding_pipeline.service.preparing import InputRules, Prepared, assemble
-from embedding_pipeline.service.work import Refusal, WorkBatch
+from embedding_pipeline.service.work import Item, Refusal, WorkBatch
 from embedding_pipeline.state import owners
 from embedding_pipeline.state.store import Store
 from embedding_pipeline.vectors.view import view
 
 log = logging.getLogger(__name__)
+
+MANY: Final = 10_000
+"""Texts of one call that are waited for at a time: enough to fill every slot, and an end to
+what a call of millions holds in memory."""
+
+AT_ONCE: Final = 20_000
+"""Characters that are counted and hashed on the spot; more go to a thread."""
+
+NOT_UTF8: Final = "not_utf8"
 
 
 @dataclass(frozen=True)
@@ -85,7 +97,8 @@ class ServiceCore:
         self._embedder = embedder
         self._clock = clock
         self._owner = owners.this_process()
-        self._heart: asyncio.Task[None] | None = None
+        self._closing = AsyncExitStack()
+        self._runs: WeakSet[BulkRun] = WeakSet()
         self._fetcher: Fetcher | None = None
         self._batcher: MicroBatcher | None = None
 
@@ -124,27 +137,26 @@ class ServiceCore:
         return self._ready().terms.space_id
 
     async def __aenter__(self) -> Self:
-        now = self.now_ms()
-
-        def work(connection: Connection) -> int:
-            owners.register(connection, self._owner, now)
-            lost = sweep(connection, now)
-            if lost:
-                log.warning("%d requests of ended processes booked as unknown", lost)
-            return database.space_id(connection, self.space)
-
-        terms = self._terms(await self.store.write(work))
-        lanes = Lanes(self._config.max_in_flight, self._clock)
-        self._fetcher = Fetcher(self.store, self._embedder, terms, lanes, self._clock)
-        self._batcher = MicroBatcher(
-            self._fetcher,
-            MemoryTier(self._config.memory_bytes),
-            self._config.caps,
-            self._config.max_wait_seconds,
-            self._clock,
-        )
-        await self._embedder.__aenter__()
-        self._heart = asyncio.create_task(self._beat())
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, self.store.close)
+            terms = self._terms(await self.store.write(self._sign_on))
+            stack.push_async_callback(self._sign_off)
+            await stack.enter_async_context(self._embedder)
+            heart = asyncio.create_task(self._beat())
+            stack.push_async_callback(_stopped, heart)
+            lanes = Lanes(self._config.max_in_flight, self._clock)
+            self._fetcher = Fetcher(self.store, self._embedder, terms, lanes, self._clock)
+            stack.push_async_callback(self._fetcher.close, PATIENCE_SECONDS)
+            stack.callback(self._refuse_all)
+            self._batcher = MicroBatcher(
+                self._fetcher,
+                MemoryTier(self._config.memory_bytes),
+                self._config.caps,
+                self._config.max_wait_seconds,
+                self._clock,
+            )
+            stack.push_async_callback(self._batcher.close)
+            self._closing = stack.pop_all()
         return self
 
     async def __aexit__(
@@ -153,16 +165,19 @@ class ServiceCore:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._batcher is not None:
-            await self._batcher.close()
+        """Finish what online callers wait for, let requests that are out come in, and close.
+
+        Bounded: whatever takes longer than ``PATIENCE_SECONDS`` is refused or booked as
+        unknown.
+        """
+        closing, self._closing = self._closing, AsyncExitStack()
+        await finish(closing.aclose())
+
+    def _refuse_all(self) -> None:
+        """From here on every call is refused, and bulk runs end."""
         self._fetcher = self._batcher = None
-        if self._heart is not None:
-            self._heart.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._heart
-        await self._embedder.aclose()
-        await self._sign_off()
-        await asyncio.to_thread(self.store.close)
+        for run in list(self._runs):
+            run.stop(ServiceClosed("the embedding service closed before the run had ended"))
 
     def bulk(
         self,
@@ -181,7 +196,9 @@ class ServiceCore:
             priority,
             self._clock,
         )
-        return BulkRun(parts, batches, total=total, on_progress=on_progress)
+        run = BulkRun(parts, batches, total=total, on_progress=on_progress)
+        self._runs.add(run)
+        return run
 
     async def generate_embedding(
         self,
@@ -210,16 +227,16 @@ class ServiceCore:
             ServiceClosed: the service is closed.
         """
         self._ready()
-        prepared = self._prepare([text], Account(project, user))
+        prepared = await self._prepare([text], Account(project, user))
         if cache_key is not None and prepared.derived:
             raise TextRefused(
                 "derived", "cache_key names vectors made from exactly their text; shorten the text"
             )
-        rows = await self._rows(prepared, Priority(priority))
+        vector: Vectors = (await self._rows(prepared, Priority(priority)))[0]
         if cache_key is not None:
             number, digest = self.space_id, prepared.items[0].digest
             await self.store.write(lambda c: names.give(c, number, cache_key, digest))
-        return rows[0]
+        return vector
 
     async def get_embedding(self, name: str) -> Vectors | None:
         """The vector last given this ``cache_key``, shape ``(dimensions,)``; or None."""
@@ -228,7 +245,10 @@ class ServiceCore:
         if digest is None:
             return None
         found = await self._ready().lookup([digest])
-        return view(found.vectors, self.dimensions)[0] if found.found[0] else None
+        if not found.found[0]:
+            return None
+        vector: Vectors = view(found.vectors, self.dimensions)[0]
+        return vector
 
     async def embed_many(
         self,
@@ -247,7 +267,8 @@ class ServiceCore:
             ServiceClosed: the service is closed.
         """
         self._ready()
-        return await self._rows(self._prepare(texts, Account(project, user)), Priority(priority))
+        prepared = await self._prepare(texts, Account(project, user))
+        return await self._rows(prepared, Priority(priority))
 
     async def stored(self, digests: Sequence[Digest]) -> database.Lookup:
         """What the durable tier holds of these keys, as full vectors."""
@@ -259,27 +280,41 @@ class ServiceCore:
         return await self.store.read(lambda c: quarantine.chunk_ids(c, number, partition))
 
     async def _rows(self, prepared: Prepared, lane: Priority) -> Vectors:
+        for row, why in prepared.refused.items():
+            raise refusal(why, row)
+        parts: list[Vectors] = []
+        refused: tuple[int, TextRefused] | None = None
+        for start in range(0, len(prepared.items), MANY):
+            # Every text is waited for, so that one that is refused leaves none half done.
+            for answer in await self._answers(prepared.items[start : start + MANY], lane):
+                if isinstance(answer, TextRefused):
+                    refused = refused or (len(parts), answer)
+                elif isinstance(answer, BaseException):
+                    raise answer
+                parts.append(answer)
+        if refused is not None:
+            position, error = refused
+            raise refusal(Refusal(error.reason), prepared.rows[position]) from error
+        return view(assemble(prepared, parts, self.space.native_dimensions), self.dimensions)
+
+    async def _answers(self, items: Sequence[Item], lane: Priority) -> list[Any]:
         batcher = self._batcher
         if batcher is None:
             raise ServiceClosed("the embedding service is closed; open a new one")
-        for row, why in prepared.refused.items():
-            raise refusal(why, row)
-        # Every text is waited for, so that one that is refused leaves none half done.
-        answers = await asyncio.gather(
-            *(batcher.vector(item, lane) for item in prepared.items), return_exceptions=True
-        )
-        parts = []
-        for position, answer in enumerate(answers):
-            if isinstance(answer, TextRefused):
-                raise refusal(Refusal(answer.reason), prepared.rows[position]) from answer
-            if isinstance(answer, BaseException):
-                raise answer
-            parts.append(answer)
-        return view(assemble(prepared, parts, self.space.native_dimensions), self.dimensions)
+        calls = (batcher.vector(item, lane) for item in items)
+        return await asyncio.gather(*calls, return_exceptions=True)
 
-    def _prepare(self, texts: Sequence[str], account: Account) -> Prepared:
+    async def _prepare(self, texts: Sequence[str], account: Account) -> Prepared:
         rules = self._config.rules
-        return rules.prepare(texts, rules.counter.count(texts), [account] * len(texts))
+
+        def work() -> Prepared:
+            for row, text in enumerate(texts):
+                _require_utf8(row, text)
+            return rules.prepare(texts, rules.counter.count(texts), [account] * len(texts))
+
+        if sum(map(len, texts)) <= AT_ONCE:
+            return work()
+        return await asyncio.to_thread(work)
 
     def _ready(self) -> Fetcher:
         if self._fetcher is None:
@@ -300,29 +335,50 @@ class ServiceCore:
             config.patience_seconds,
         )
 
+    def _sign_on(self, connection: Connection) -> int:
+        """Take a lease and clean up behind the dead; returns the number of the space."""
+        now = self.now_ms()
+        owners.register(connection, self._owner, now)
+        sweep(connection, now, asking=self._owner.id)
+        return database.space_id(connection, self.space)
+
     async def _beat(self) -> None:
         """Keep the lease while the service lives."""
         while True:
             await self._clock.sleep(owners.RENEW_SECONDS)
-            now = self.now_ms()
-
-            def work(connection: Connection, now: int = now) -> None:
-                if not owners.renew(connection, self._owner, now):
-                    owners.register(connection, self._owner, now)
-
             try:
-                await self.store.write(work)
+                await self.store.write(self._renew)
             except StateError as exc:
                 log.warning("lease not renewed, tried again in a moment: %s", exc)
 
+    def _renew(self, connection: Connection) -> None:
+        now = self.now_ms()  # not before the lock was there, which may take its time
+        if not owners.renew(connection, self._owner, now):
+            owners.register(connection, self._owner, now)
+
     async def _sign_off(self) -> None:
         """End the lease; what is still out by then is booked as unknown."""
-        now = self.now_ms()
 
         def work(connection: Connection) -> None:
-            flights.expire(connection, [self._owner.id], now)
-            owners.remove(connection, self._owner.id)
+            now = self.now_ms()
+            retire(connection, [self._owner.id], now)
             sweep(connection, now)
 
-        with suppress(StateError):  # the lease runs out by itself
+        try:
             await self.store.write(work)
+        except StateError as exc:
+            log.warning("lease not ended, it runs out by itself: %s", exc)
+
+
+async def _stopped(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _require_utf8(row: int, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise TextRefused(
+            NOT_UTF8, f"text {row} cannot be embedded: it holds half a character (a surrogate)"
+        ) from exc

@@ -38,7 +38,7 @@ def pick(waiting: Sequence[Waiting], now: float) -> int:
     return min(range(len(waiting)), key=lambda i: rank(waiting[i], now))
 
 
-@dataclass
+@dataclass(eq=False)
 class _Ticket:
     waiting: Waiting
     turn: asyncio.Future[None] = field(
@@ -76,11 +76,13 @@ class Lanes:
         except asyncio.CancelledError:
             if ticket in self._line:
                 self._line.remove(ticket)
-            else:  # the slot was handed over in the same instant: pass it on
+            if not ticket.turn.cancelled():  # handed over in the same instant: pass it on
                 self._leave()
             raise
 
     def _leave(self) -> None:
+        # A caller that was cancelled and has not run since still stands in line.
+        self._line = [ticket for ticket in self._line if not ticket.turn.done()]
         if not self._line:
             self._free += 1
             return

@@ -5,7 +5,8 @@ Belongs here: the queue, when it is emptied, and who goes first. ``choose`` deci
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from embedding_pipeline.cache.memory import MemoryTier
 from embedding_pipeline.clock import Clock
-from embedding_pipeline.errors import Overloaded, ServiceClosed, TextRefused
+from embedding_pipeline.errors import Overloaded, ServiceClosed, ServiceError, TextRefused
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Digest, Priority
 from embedding_pipeline.service.fetching import Fetcher
@@ -22,10 +23,10 @@ from embedding_pipeline.service.lanes import Waiting, rank
 from embedding_pipeline.service.work import Item, Refusal
 
 MAX_WAITING: Final = 20_000
-"""Callers in the queue; further ones wait for room."""
+"""Texts that are waited for at a time, queued or on their way; further callers wait."""
 
 PATIENCE_SECONDS: Final = 60.0
-"""Longest wait for room in the queue, and for pending calls at close."""
+"""Longest wait for room, and for pending calls at close."""
 
 Row = npt.NDArray[np.float32]
 
@@ -39,6 +40,11 @@ class Call:
     answer: asyncio.Future[Row] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
+
+    @property
+    def weight(self) -> int:
+        """Its tokens, by whichever count is higher."""
+        return max(self.item.tokens, self.item.estimate)
 
 
 def choose(calls: Sequence[Call], caps: RequestCaps, now: float) -> list[Call]:
@@ -73,17 +79,24 @@ class MicroBatcher:
         caps: RequestCaps,
         max_wait_seconds: float,
         clock: Clock,
+        *,
+        max_waiting: int = MAX_WAITING,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._fetcher = fetcher
         self._memory = memory
         self._caps = caps
         self._max_wait = max_wait_seconds
         self._clock = clock
-        self._queue: list[Call] = []
+        self._max_waiting = max_waiting
+        self._patience = patience_seconds
+        self._room = asyncio.Semaphore(max_waiting)
+        self._queue: dict[int, Call] = {}
+        self._queued_tokens = 0
         self._count = 0
+        self._groups: dict[Digest, list[Call]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Task[None] | None = None
-        self._room = asyncio.Condition()
         self._closed = False
 
     async def vector(self, item: Item, priority: Priority) -> Row:
@@ -93,17 +106,22 @@ class MicroBatcher:
             TextRefused: the provider refuses this text.
             ProviderError: the provider did not deliver.
             ServiceClosed: the service closes.
-            Overloaded: the queue stayed full.
+            Overloaded: there was no room for too long.
         """
         held = self._memory.get(item.digest)
         if held is not None:
             return held
-        call = await self._enqueue(item, priority)
+        await self._enter()
         try:
-            return await call.answer
+            call = self._join(item, priority)
+            try:
+                return await call.answer
+            finally:
+                self._leave(call)
+                if call.answer.done() and not call.answer.cancelled():
+                    call.answer.exception()  # seen, should the caller have given up just now
         finally:
-            if call in self._queue:  # the caller gave up before the request left
-                self._queue.remove(call)
+            self._room.release()
 
     async def close(self) -> None:
         """Serve what is waiting, within bounds; refuse what remains and what comes."""
@@ -111,43 +129,45 @@ class MicroBatcher:
         while self._queue:
             self._send()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=PATIENCE_SECONDS)
-        for task in list(self._tasks):
+            await asyncio.wait(self._tasks, timeout=self._patience)
+        left = [*self._tasks, self._timer] if self._timer else list(self._tasks)
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._timer is not None:
-            self._timer.cancel()
-        async with self._room:
-            self._room.notify_all()
+        await asyncio.gather(*left, return_exceptions=True)
 
-    async def _enqueue(self, item: Item, priority: Priority) -> Call:
-        async with self._room:
-            try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    await self._room.wait_for(
-                        lambda: self._closed or len(self._queue) < MAX_WAITING
-                    )
-            except TimeoutError as exc:
-                raise Overloaded(
-                    f"{MAX_WAITING} texts have been waiting for {PATIENCE_SECONDS:.0f} s; "
-                    "send fewer at a time, or raise limits.max_in_flight"
-                ) from exc
+    async def _enter(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._room.acquire()
+        except TimeoutError as exc:
+            raise Overloaded(
+                f"{self._max_waiting} texts have been waited for without room for another for "
+                f"{self._patience:.0f} s; send fewer at a time, or raise limits.max_in_flight"
+            ) from exc
+
+    def _join(self, item: Item, priority: Priority) -> Call:
         if self._closed:
             raise ServiceClosed("the embedding service is closed; open a new one")
         self._count += 1
         call = Call(item, Waiting(priority, self._clock.monotonic(), self._count))
-        self._queue.append(call)
+        group = self._groups.get(item.digest)
+        if group is not None:  # its request is out already
+            group.append(call)
+            return call
+        self._queue[call.waiting.number] = call
+        self._queued_tokens += call.weight
         self._arm()
         return call
 
+    def _leave(self, call: Call) -> None:
+        """The caller is served, or gave up before the request left."""
+        if self._queue.pop(call.waiting.number, None) is not None:
+            self._queued_tokens -= call.weight
+
     def _arm(self) -> None:
         """Send at once when a request is full, else when the first caller's time is up."""
-        full = (
-            len(self._queue) >= self._caps.max_inputs
-            or sum(call.item.tokens for call in self._queue[-self._caps.max_inputs :])
-            >= self._caps.aim
-        )
-        if full:
+        caps = self._caps
+        if len(self._queue) >= caps.max_inputs or self._queued_tokens >= caps.aim:
             self._send()
         elif self._timer is None:
             self._timer = asyncio.create_task(self._later())
@@ -159,49 +179,75 @@ class MicroBatcher:
             self._send()
 
     def _send(self) -> None:
-        chosen = choose(self._queue, self._caps, self._clock.monotonic())
-        gone = set(map(id, chosen))
-        self._queue = [call for call in self._queue if id(call) not in gone]
+        chosen = choose(list(self._queue.values()), self._caps, self._clock.monotonic())
+        for call in chosen:
+            self._leave(call)
+            self._groups[call.item.digest] = chosen
+        if not self._queue and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         task = asyncio.create_task(self._serve(chosen))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, calls: Sequence[Call]) -> None:
+    async def _serve(self, calls: list[Call]) -> None:
+        """Answer a request's calls, and those for its texts that join while it is out."""
+        failure: Exception = ServiceError("no answer came for a text; please report this")
         try:
-            async with self._room:
-                self._room.notify_all()
             await self._answer(calls)
         except asyncio.CancelledError:
-            _fail(calls, ServiceClosed("the service closed before this text was embedded"))
+            failure = ServiceClosed("the service closed before this text was embedded")
             raise
-        except Exception as exc:  # every caller gets it; none is left waiting
-            _fail(calls, exc)
+        except Exception as exc:  # noqa: BLE001 - every caller gets it
+            failure = exc
+        finally:
+            self._settle(calls, {call.item.digest for call in calls})
+            _fail(calls, failure)  # none is left waiting, whatever happened
 
-    async def _answer(self, calls: Sequence[Call]) -> None:
+    async def _answer(self, calls: list[Call]) -> None:
         wanted = {call.item.digest: call.item for call in calls if not call.answer.done()}
+        self._settle(calls, {call.item.digest for call in calls} - wanted.keys())
         digests = list(wanted)
         stored = await self._fetcher.lookup(digests)
-        rows = {digests[i]: stored.vectors[i] for i in np.flatnonzero(stored.found)}
-        self._hand_out(calls, rows, {})
-        missing = [wanted[digest] for digest in digests if digest not in rows]
-        if missing:
-            priority = min((c.waiting.priority for c in calls), key=list(Priority).index)
-            async for landing in self._fetcher.fetch(missing, priority):
-                rows = dict(zip(landing.digests, landing.vectors, strict=True))
-                self._hand_out(calls, rows, dict(landing.refused))
+        self._hand_out(calls, {digests[i]: stored.vectors[i] for i in np.flatnonzero(stored.found)})
+        missing = [wanted[digests[i]] for i in np.flatnonzero(~stored.found)]
+        if not missing:
+            return
+        priority = min((c.waiting.priority for c in calls), key=list(Priority).index)
+        async with aclosing(self._fetcher.fetch(missing, priority)) as landings:
+            async for landing in landings:
+                self._hand_out(calls, dict(zip(landing.digests, landing.vectors, strict=True)))
+                self._refuse(calls, landing.refused)
 
-    def _hand_out(
-        self, calls: Sequence[Call], rows: dict[Digest, Row], refused: dict[Digest, Refusal]
-    ) -> None:
-        if rows:
-            self._memory.put_many(list(rows), np.stack(list(rows.values())))
+    def _hand_out(self, calls: Sequence[Call], rows: dict[Digest, Row]) -> None:
+        if not rows:
+            return
+        self._memory.put_many(list(rows), np.stack(list(rows.values())))
         for call in calls:
-            if call.answer.done():
-                continue
-            if call.item.digest in rows:
-                call.answer.set_result(rows[call.item.digest].copy())
-            elif call.item.digest in refused:
-                call.answer.set_exception(refusal(refused[call.item.digest]))
+            row = rows.get(call.item.digest)
+            if row is not None and not call.answer.done():
+                call.answer.set_result(_own(row))
+        self._settle(calls, rows)
+
+    def _refuse(self, calls: Sequence[Call], refused: Mapping[Digest, Refusal]) -> None:
+        for call in calls:
+            why = refused.get(call.item.digest)
+            if why is not None and not call.answer.done():
+                call.answer.set_exception(refusal(why))
+        self._settle(calls, refused)
+
+    def _settle(self, calls: Sequence[Call], digests: Iterable[Digest]) -> None:
+        """Whoever asks for these from now on is not answered by this request any more."""
+        for digest in digests:
+            if self._groups.get(digest) is calls:
+                del self._groups[digest]
+
+
+def _own(row: Row) -> Row:
+    """A row of its own, so that one caller does not keep a whole request's vectors."""
+    own = row.copy()
+    own.flags.writeable = False
+    return own
 
 
 def refusal(why: Refusal, row: int = 0) -> TextRefused:

@@ -79,6 +79,23 @@ class InputRules:
         ]
 
 
+def whole(
+    prepared: Prepared, parts: Mapping[int, npt.NDArray[np.float32] | None]
+) -> npt.NDArray[np.float32]:
+    """The vector of one row from those of its items, by their position in ``prepared.items``.
+
+    A single part is taken as it is, bit by bit.
+
+    Raises:
+        ValueError: the parts cancel out.
+    """
+    vectors = [part for part in parts.values() if part is not None]
+    if len(vectors) == 1:
+        return vectors[0]
+    weights = np.array([prepared.items[position].tokens for position in parts], np.int32)
+    return combine(np.stack(vectors), weights)
+
+
 def assemble(prepared: Prepared, parts: Sequence[npt.NDArray[np.float32]], width: int) -> Vectors:
     """The vector of every row from those of its items.
 
@@ -93,17 +110,13 @@ def assemble(prepared: Prepared, parts: Sequence[npt.NDArray[np.float32]], width
     Raises:
         TextRefused: the parts of a text cancel out.
     """
-    rows: dict[int, list[int]] = {}
+    rows: dict[int, dict[int, npt.NDArray[np.float32] | None]] = {}
     for position, row in enumerate(prepared.rows):
-        rows.setdefault(row, []).append(position)
+        rows.setdefault(row, {})[position] = parts[position]
     out = np.zeros((len(rows), width), np.float32)
-    for row, positions in rows.items():
-        if len(positions) == 1:
-            out[row] = parts[positions[0]]
-            continue
-        weights = np.array([prepared.items[i].tokens for i in positions], np.int32)
+    for row, own in rows.items():
         try:
-            out[row] = combine(np.stack([parts[i] for i in positions]), weights)
+            out[row] = whole(prepared, own)
         except ValueError as exc:
             raise TextRefused(NO_DIRECTION, f"text {row} cannot be embedded: {exc}") from exc
     return out

@@ -17,7 +17,11 @@ def _create(connection: Connection) -> None:
     schema.metadata.create_all(connection)
 
 
-MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (_create,)
+def _add_limits(connection: Connection) -> None:
+    schema.limits.create(connection, checkfirst=True)
+
+
+MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (_create, _add_limits)
 LATEST: Final = len(MIGRATIONS)
 
 

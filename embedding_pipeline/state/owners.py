@@ -21,6 +21,9 @@ from embedding_pipeline.state.schema import owners
 LEASE_SECONDS: Final = 60
 RENEW_SECONDS: Final = 15
 
+_ENDED: Final = frozenset("ZXx")
+"""States of a process that runs no more, though its parent has not taken notice yet."""
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -66,12 +69,18 @@ def remove(connection: Connection, owner_id: str) -> None:
     connection.execute(delete(owners).where(owners.c.id == owner_id))
 
 
-def dead(connection: Connection, now_ms: int) -> list[str]:
-    """Owners that are gone: their lease ran out, or their process does not exist any more."""
+def dead(connection: Connection, now_ms: int, *, asking: str = "") -> list[str]:
+    """Owners that are gone: their lease ran out, or their process does not exist any more.
+
+    Args:
+        connection: any transaction.
+        now_ms: the instant.
+        asking: the owner who asks. It is alive, however late its heartbeat is.
+    """
     here = _host()
     return [
         row.id
-        for row in connection.execute(select(owners))
+        for row in connection.execute(select(owners).where(owners.c.id != asking))
         if row.expires_at < now_ms or (row.host == here and _gone(row.pid, row.started))
     ]
 
@@ -83,16 +92,23 @@ def _gone(pid: int, started: str) -> bool:
         return True
     except OSError:  # it exists and is not ours
         return False
-    return bool(started) and _started(pid) not in ("", started)
+    state, began = _stat(pid)
+    return state in _ENDED or (bool(started) and began not in ("", started))
 
 
 def _started(pid: int) -> str:
     """When a process started, as the kernel counts it; "" where that cannot be known."""
+    return _stat(pid)[1]
+
+
+def _stat(pid: int) -> tuple[str, str]:
+    """State and start of a process, from Linux's /proc; empty where there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return ""
-    return stat.rpartition(")")[2].split()[19]
+        return "", ""
+    fields = stat.rpartition(")")[2].split()
+    return fields[0], fields[19]
 
 
 def _host() -> str:

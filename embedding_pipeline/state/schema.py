@@ -140,3 +140,11 @@ names: Final = Table(
     Column("digest", LargeBinary(32), nullable=False),
 )
 """Names callers gave to vectors (``cache_key``); a name follows its latest text."""
+
+limits: Final = Table(
+    "limits",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("state", Text, nullable=False),
+)
+"""One row an account and model: the state of its rate limit, as JSON. Small, and replaced whole."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
 
 
 def insert_many(
@@ -33,6 +34,13 @@ def insert_many(
     connection.exec_driver_sql(statement, list(rows))
 
 
+def upsert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that knows ``on_conflict_do_update``, in the words of the database."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
 BATCH: Final = 500
 """Keys in one statement; far below every database's bound on parameters."""
 
@@ -52,12 +60,14 @@ def select_by_digest(
 
 
 def delete_by_digest(
-    connection: Connection, table: Table, space_id: int, digests: Sequence[bytes]
+    connection: Connection, table: Table, space_id: int, digests: Sequence[bytes], **equal: Any
 ) -> None:
-    """Delete the rows of one space with these digests."""
+    """Delete the rows of one space with these digests, where also columns ``equal`` values."""
     head = f'DELETE FROM "{table.name}"'  # noqa: S608 - names of our own schema
+    mark = _mark(connection)
+    more = "".join(f' AND "{column}" = {mark}' for column in equal)
     for statement, values in _by_digest(connection, head, space_id, digests):
-        connection.exec_driver_sql(statement, values)
+        connection.exec_driver_sql(statement + more, (*values, *equal.values()))
 
 
 def _by_digest(
