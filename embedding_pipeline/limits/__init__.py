@@ -1,1 +1,1 @@
-"""Rate limits. In this version: how many requests may be out at once."""
+"""One rate limit for all processes, projects and priorities: buckets, shares, stores."""

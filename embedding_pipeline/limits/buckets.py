@@ -1,0 +1,219 @@
+"""Token buckets whose rate adapts: the arithmetic, pure, in whole numbers.
+
+Belongs here: one bucket (of requests, or of tokens): refilling, what a cost has to wait
+for, and how its rate follows the provider's headers and refusals. Does not belong here:
+who gets a permit (``sharing``), stores, waiting.
+
+Whole numbers throughout, because ``acquire.lua`` does the same sums in doubles and must
+come to the same result: instants are milliseconds, rates are units a minute, and a level
+counts ``UNIT``-ths of a unit, so that a millisecond adds exactly ``rate`` to it.
+
+A level may go below zero: a cost larger than the capacity goes when the bucket is full,
+and is paid off before the next one goes.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+UNIT: Final = 60_000
+
+SAFE_TOKENS: Final = 40_000
+SAFE_REQUESTS: Final = 60
+"""Rates before anything is known: what the smallest account may do."""
+
+MOST_TOKENS: Final = 1_000_000_000
+MOST_REQUESTS: Final = 10_000_000
+"""Rates that stand for "no limit"; limits beyond them are not believed."""
+
+EASE: Final = 70
+"""Per cent of the rate that is left after a 429."""
+
+EASE_RAMP: Final = 50
+"""… after being told that the ramp was too steep."""
+
+QUICK: Final = 20
+CREEP: Final = 1
+"""Growth after a refusal, in thousandths of the ceiling a second: quickly to 95 % of the
+rate that was refused, then slowly, and a thousandth faster every ten seconds."""
+
+RAMP_FROM: Final = 1_000_000
+RAMP_MS: Final = 1_800_000
+"""Above this rate, growth of 50 % in 15 minutes (1,800 s for 100 %) is what the API allows."""
+
+ACKNOWLEDGED_MS: Final = 100
+LONGEST_MS: Final = 60_000
+FULL_MS: Final = 1_000_000
+"""Longer pauses count as this long, which keeps every product exact in a double."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One limited resource.
+
+    Attributes:
+        most: the rate that stands for "no limit".
+        set: the user's limit a minute, 0 if none.
+        limit: the limit a minute that headers last named, 0 if none did.
+        rate: what is given out a minute.
+        level: what is there, in ``UNIT``-ths.
+        failed: the rate at which the provider last refused, 0 if never.
+        eased_at: when the rate was last lowered for a refusal, 0 if never.
+        grown_at: up to when growth is accounted for.
+        ramping: 1 while the climb above ``RAMP_FROM`` is bound by the API's rule.
+    """
+
+    most: int
+    set: int
+    limit: int
+    rate: int
+    level: int
+    failed: int = 0
+    eased_at: int = 0
+    grown_at: int = 0
+    ramping: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Somebody named a limit: the user, or the provider."""
+        return self.set > 0 or self.limit > 0
+
+    @property
+    def ceiling(self) -> int:
+        """The highest rate: headers may only lower what the user set."""
+        named = [value for value in (self.set, self.limit) if value > 0]
+        return min(named, default=self.most)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a cost may be taken now, and if not, after how many milliseconds."""
+
+    allowed: bool
+    retry_after: int = 0
+
+
+def fresh(most: int, safe: int, limit_set: int, span: int, now: int, ramp: int) -> Bucket:
+    """A full bucket of ``span`` ms; at the safe rate where no limit is set."""
+    rate = limit_set or safe
+    bucket = Bucket(most, limit_set, 0, rate, 0, grown_at=now)
+    bucket = _held_to_ramp(bucket, 0, ramp)
+    return replace(bucket, level=bucket.rate * span)
+
+
+def refill(bucket: Bucket, elapsed: int, span: int) -> Bucket:
+    """Let ``elapsed`` ms pass; a bucket holds at most what its rate gives in ``span`` ms."""
+    level = min(bucket.level + min(elapsed, FULL_MS) * bucket.rate, bucket.rate * span)
+    return replace(bucket, level=level)
+
+
+def decide(bucket: Bucket, cost: int, floor: int, span: int) -> Decision:
+    """Whether ``cost`` units may go.
+
+    Args:
+        bucket: refilled up to now.
+        cost: units.
+        floor: ms worth of the rate that must stay in the bucket.
+        span: ms worth of the rate that the bucket holds.
+    """
+    need = min(cost * UNIT, bucket.rate * (span - floor)) + bucket.rate * floor
+    short = need - bucket.level
+    if short <= 0:
+        return Decision(True)
+    return Decision(False, -(-short // bucket.rate))
+
+
+def take(bucket: Bucket, cost: int) -> Bucket:
+    """Debit ``cost`` units; a negative cost gives back (the next refill caps the level)."""
+    return replace(bucket, level=bucket.level - cost * UNIT)
+
+
+def limited_by(bucket: Bucket, limit_set: int) -> Bucket:
+    """Take over the user's limit; what was learned under another one is forgotten."""
+    if limit_set == bucket.set:
+        return bucket
+    changed = replace(bucket, set=limit_set, failed=0, eased_at=0, ramping=0)
+    return replace(changed, rate=changed.ceiling if changed.known else bucket.rate)
+
+
+def learn(bucket: Bucket, limit: int, remaining: int, out: int, cost: int, ramp: int) -> Bucket:
+    """Take note of a reply's headers.
+
+    Args:
+        bucket: as it is.
+        limit: units a minute, below 1 where the header is missing.
+        remaining: units left at the provider, below 0 where the header is missing.
+        out: units of other requests under way, which the provider may not have seen yet.
+        cost: units of the request that was answered; a limit below it is absurd.
+        ramp: 1 to climb above ``RAMP_FROM`` by the API's rule from the start.
+    """
+    if not max(cost, 1) <= limit <= bucket.most:
+        return bucket
+    first, before = not bucket.known, bucket.ceiling
+    told = replace(bucket, limit=limit)
+    if (first and bucket.eased_at == 0) or bucket.rate >= before:
+        told = _held_to_ramp(replace(told, rate=told.ceiling), bucket.rate, ramp)
+    else:
+        told = replace(told, rate=min(bucket.rate, told.ceiling))
+    if 0 <= remaining <= limit:
+        left = (remaining - out) * UNIT
+        return replace(told, level=left if first else min(told.level, left))
+    return replace(told, level=max(told.level, 0)) if first else told
+
+
+def _held_to_ramp(bucket: Bucket, before: int, ramp: int) -> Bucket:
+    start = max(before, RAMP_FROM)
+    if not ramp or bucket.rate <= start or bucket.most != MOST_TOKENS:
+        return bucket
+    return replace(bucket, rate=start, ramping=1)
+
+
+def acknowledged(bucket: Bucket, now: int) -> Bucket:
+    """A success that named no limit, where none is known: carry on, and somewhat faster."""
+    if bucket.known or bucket.eased_at > 0:
+        return bucket
+    bucket = replace(bucket, level=max(bucket.level, 0))
+    if now - bucket.grown_at < ACKNOWLEDGED_MS:
+        return bucket
+    return replace(bucket, rate=min(bucket.rate * 5 // 4, bucket.most), grown_at=now)
+
+
+def refused(bucket: Bucket, granted_at: int, now: int, per_cent: int) -> Bucket:
+    """A 429: slow down, once for all requests that left at the old rate."""
+    bucket = replace(bucket, level=min(bucket.level, 0))
+    if granted_at <= bucket.eased_at:
+        return bucket
+    rate = max(bucket.rate * per_cent // 100, 1)
+    ramping = 1 if per_cent == EASE_RAMP else bucket.ramping
+    return replace(
+        bucket, rate=rate, failed=bucket.rate, eased_at=now, grown_at=now, ramping=ramping
+    )
+
+
+def lowered(bucket: Bucket, before: int, now: int) -> Bucket:
+    """A 429 whose headers explain it by a limit below the rate ``before``: that will do."""
+    return replace(bucket, level=min(bucket.level, 0), failed=before, eased_at=now, grown_at=now)
+
+
+def grow(bucket: Bucket, now: int, hungry: bool) -> Bucket:
+    """Climb back towards the ceiling, as long as somebody wants more."""
+    ceiling = bucket.ceiling
+    elapsed = min(now - bucket.grown_at, LONGEST_MS)
+    climbs = bucket.eased_at > 0 or bucket.ramping > 0
+    if not hungry or not climbs or bucket.rate >= ceiling:
+        return replace(bucket, grown_at=now) if climbs or bucket.known else bucket
+    step = _step(bucket, ceiling, elapsed, now)
+    if step == 0:
+        return bucket
+    rate = min(bucket.rate + step, ceiling)
+    ramping = 0 if rate == ceiling else bucket.ramping
+    return replace(bucket, rate=rate, grown_at=now, ramping=ramping)
+
+
+def _step(bucket: Bucket, ceiling: int, elapsed: int, now: int) -> int:
+    if bucket.ramping and bucket.rate >= RAMP_FROM:
+        return bucket.rate * elapsed // RAMP_MS
+    base = ceiling if bucket.known else bucket.rate
+    pace = QUICK
+    if bucket.rate * 100 >= bucket.failed * 95:
+        pace = min(CREEP + (now - bucket.eased_at) // 10_000, QUICK)
+    return base * pace * elapsed // 1_000_000

@@ -1,0 +1,69 @@
+"""The state of the limits in the shared store (SQLite, PostgreSQL): one row, one transaction.
+
+Belongs here: reading and writing that row. Does not belong here: any arithmetic.
+
+The instant is PostgreSQL's own; SQLite serves the processes of one machine, which have one
+clock already.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from embedding_pipeline.clock import Clock
+from embedding_pipeline.limits.base import LimitStore
+from embedding_pipeline.limits.protocol import Answer, Ask, Terms
+from embedding_pipeline.limits.sharing import exchange
+from embedding_pipeline.limits.state import State, from_json, to_json
+from embedding_pipeline.state.schema import limits
+from embedding_pipeline.state.statements import upsert_into
+from embedding_pipeline.state.store import Store
+
+_SERVER_NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+
+
+class DatabaseLimits(LimitStore):
+    """Limits in a store, which is closed with them.
+
+    Args:
+        store: a store that nobody else writes through, so that a permit does not wait for
+            a commit of vectors.
+        clock: the time, where the database has none of its own.
+    """
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def exchange(self, key: str, terms: Terms, ask: Ask) -> Answer:
+        def work(connection: Connection) -> Answer:
+            found = connection.scalar(select(limits.c.state).where(limits.c.key == key))
+            state = from_json(found) if found else None
+            after, answer = exchange(state, terms, ask, self._now(connection))
+            _write(connection, key, to_json(after), new=state is None)
+            return answer
+
+        return await self._store.write(work)
+
+    async def states(self) -> Mapping[str, State]:
+        def work(connection: Connection) -> dict[str, State]:
+            rows = connection.execute(select(limits.c.key, limits.c.state).order_by(limits.c.key))
+            return {key: from_json(state) for key, state in rows}
+
+        return await self._store.read(work)
+
+    async def aclose(self) -> None:
+        self._store.close()
+
+    def _now(self, connection: Connection) -> int:
+        if connection.dialect.name == "postgresql":
+            return int(connection.exec_driver_sql(_SERVER_NOW).scalar_one())
+        return int(self._clock.now() * 1000)
+
+
+def _write(connection: Connection, key: str, state: str, *, new: bool) -> None:
+    if new:
+        connection.execute(upsert_into(connection, limits).values(key=key, state=state))
+    else:
+        connection.execute(limits.update().where(limits.c.key == key).values(state=state))
