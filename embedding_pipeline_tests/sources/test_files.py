@@ -104,6 +104,7 @@ def test_documents(folder: Folder) -> None:
         ("a.pdf", b"%PDF-1.7", "unknown_format"),
         ("a", b"text", "unknown_format"),
     ],
+    ids=range(8),
 )
 def test_a_bad_document_costs_itself_alone(
     name: str, content: bytes, reason: str, folder: Folder, reasons: Reasons
@@ -244,6 +245,7 @@ def _as_parquet() -> bytes:
         ("txt", b"text" * 50_000),
         ("parquet", _as_parquet()),
     ],
+    ids=["lines", "packed", "document", "parquet"],
 )
 def test_a_broken_connection_is_no_damaged_file(name: str, content: bytes) -> None:
     """Taken for damage, it would end a partition early, and green."""
