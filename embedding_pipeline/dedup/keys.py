@@ -87,4 +87,4 @@ def _hasher(project: str) -> blake2b:
 
 
 def _words(digests: bytearray) -> Digests:
-    return np.frombuffer(bytes(digests), dtype=np.uint64).reshape(-1, 2)
+    return np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2)

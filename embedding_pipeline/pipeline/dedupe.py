@@ -47,12 +47,8 @@ def build_deduped_chunks(
         raise NotAvailableYet("dedup.near and dedup.scope_days are not available yet; remove them")
     begun = clock.monotonic()
     with datasets.raw_chunks(partition).open() as raw:
-        collector = KeyCollector()
-        for batch in raw.iter_batches(COLUMNS):
-            collector.add(batch)
-        keys = collector.keys()
-        groups = group(keys)
-        saved = _write(datasets, raw, keys.ids, groups, partition)
+        ids, groups = _decide(raw)
+        saved = _write(datasets, raw, ids, groups, partition)
     return DedupReport(
         partition=partition,
         chunks_in=groups.chunks_in,
@@ -61,6 +57,15 @@ def build_deduped_chunks(
         tokens_saved=saved,
         seconds=clock.monotonic() - begun,
     )
+
+
+def _decide(raw: OpenPartition) -> tuple[pa.Array, Groups]:
+    """The first pass: the ids of all chunks and who represents them; the keys are let go."""
+    collector = KeyCollector()
+    for batch in raw.iter_batches(COLUMNS):
+        collector.add(batch)
+    keys = collector.keys()
+    return keys.ids, group(keys)
 
 
 def _write(

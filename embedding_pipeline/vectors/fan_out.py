@@ -76,7 +76,7 @@ def duplicates_by_date(
     """
     names = ["chunk_id", "representative_id", "representative_date", "method"]
     links = _read(datasets.duplicate_chunks(day), names, _select(DUPLICATE_CHUNKS, names))
-    rows = _raw_rows(datasets.raw_chunks(day), links.column("chunk_id"), columns)
+    rows = _raw_rows(datasets.raw_chunks(day), links, columns)
     links = links.append_column("row", pc.index_in(links["chunk_id"], rows["chunk_id"]))
     links = links.filter(pc.is_valid(links["row"]))
     dates = links.column("representative_date")
@@ -92,20 +92,29 @@ def _group(links: pa.Table, rows: pa.Table) -> Duplicates:
     ends = runs.run_ends.to_pylist()
     spans = zip([0, *ends[:-1]], ends, strict=True)
     wanted = rows.take(links["row"]).combine_chunks()
-    if "text" in wanted.column_names:
-        exact = pc.equal(links["method"], "exact")
-        own = pc.if_else(exact, pa.scalar(None, pa.string()), wanted["text"])
-        wanted = wanted.set_column(wanted.column_names.index("text"), "text", own)
     return Duplicates(wanted, dict(zip(runs.values.to_pylist(), spans, strict=True)))
 
 
-def _raw_rows(raw: PartitionFile, ids: pa.ChunkedArray, columns: Sequence[str]) -> pa.Table:
-    wanted = ids.combine_chunks()
+def _raw_rows(raw: PartitionFile, links: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The rows of the duplicates, without the texts that equal their representative's."""
+    wanted = links["chunk_id"].combine_chunks()
+    exact = links.filter(pc.equal(links["method"], "exact"))["chunk_id"].combine_chunks()
     batches = (
-        batch.filter(pc.is_in(batch.column("chunk_id"), value_set=wanted))
+        _forget(batch.filter(pc.is_in(batch.column("chunk_id"), value_set=wanted)), exact)
         for batch in raw.iter_batches(columns, _SCAN_ROWS)
     )
     return pa.Table.from_batches(batches, _select(RAW_CHUNKS, columns))
+
+
+def _forget(batch: pa.RecordBatch, exact: pa.Array) -> pa.RecordBatch:
+    """``batch`` with null for the texts of the chunks in ``exact``."""
+    place = batch.schema.get_field_index("text")
+    if place < 0:
+        return batch
+    known = pc.is_in(batch.column("chunk_id"), value_set=exact)
+    rows = pa.array(np.arange(batch.num_rows), mask=np.asarray(known, dtype=np.bool_))
+    # taken, since if_else would hold on to memory for the texts it leaves out
+    return batch.set_column(place, batch.schema.field(place), batch.column(place).take(rows))
 
 
 def _read(file: PartitionFile, columns: Sequence[str], schema: pa.Schema) -> pa.Table:
