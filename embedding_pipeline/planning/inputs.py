@@ -67,9 +67,11 @@ def judge(text: str, policy: Policy, limit: int, truncate: Truncate) -> Judgemen
         return Judgement("blank", ())
     if policy == "reject":
         return Judgement("too_long", ())
-    if policy == "truncate":
-        return Judgement("truncated", (prefix_within(text, limit, truncate),))
-    return Judgement("split_mean", split_within(text, limit, truncate))
+    if policy == "split_mean":
+        return Judgement("split_mean", split_within(text, limit, truncate))
+    prefix = prefix_within(text, limit, truncate)
+    # A text that begins with pages of blanks has nothing to say before the cap.
+    return Judgement("truncated", (prefix,)) if prefix.strip() else Judgement("too_long", ())
 
 
 def prefix_within(text: str, limit: int, truncate: Truncate) -> str:
@@ -80,19 +82,20 @@ def prefix_within(text: str, limit: int, truncate: Truncate) -> str:
     raw = cut.encode()
     if len(raw) <= 4 * limit:
         return cut
-    return raw[: 4 * limit].decode(errors="ignore")
+    # Cut inside a token, the end may have become more tokens than it was.
+    return truncate(raw[: 4 * limit].decode(errors="ignore"), limit)
 
 
 def split_within(text: str, limit: int, truncate: Truncate) -> tuple[str, ...]:
     """Cut the whole text into consecutive parts that each fit; blank parts are left out."""
     parts: list[str] = []
-    rest = text
-    while rest:
+    start = 0
+    while start < len(text):
         # A prefix can be empty only if one character is over the limit, which no limit
         # in use allows; taking one character keeps the loop finite all the same.
-        part = prefix_within(rest, limit, truncate) or rest[:1]
-        parts.append(part)
-        rest = rest[len(part) :]
+        window = text[start : start + 4 * limit]
+        parts.append(prefix_within(window, limit, truncate) or window[:1])
+        start += len(parts[-1])
     return tuple(part for part in parts if part.strip())
 
 
@@ -108,6 +111,6 @@ def combine(parts: Vectors, weights: npt.NDArray[np.int32]) -> npt.NDArray[np.fl
     """
     mean = weights.astype(np.float64) @ parts.astype(np.float64)
     norm = float(np.linalg.norm(mean))
-    if norm < 1e-9 * float(weights.sum()):
+    if not norm > 1e-9 * float(weights.sum()):  # nor is NaN a direction
         raise ValueError("the parts cancel out: their mean has no direction")
     return np.asarray(mean / norm, dtype=np.float32)

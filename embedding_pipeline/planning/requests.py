@@ -5,6 +5,7 @@ here: counting tokens, sending anything, or judging a text on its own (``inputs`
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -76,9 +77,10 @@ def plan_requests(
     """Group texts, in order, into requests that break no cap under either count.
 
     Sizes are evened out: 2.1 targets' worth of text becomes three requests of 0.7, not
-    two full ones and a tiny tail that somebody waits for. With ``final=False`` only full
-    requests are planned and the rest is left for the next call, so that requests fill
-    across record batches and partitions.
+    two full ones and a tiny tail that somebody waits for. A text's size is the share of a
+    full request that it takes, in tokens or as one of ``max_inputs``, whichever is more.
+    With ``final=False`` only full requests are planned and the rest is left for the next
+    call, so that requests fill across record batches and partitions.
 
     Args:
         tokens: cl100k tokens of each text, shape ``(n,)``.
@@ -93,13 +95,18 @@ def plan_requests(
     estimate = np.asarray(estimates, dtype=np.int64)
     weight = np.maximum(count, estimate)
     _refuse_oversize(weight, caps)
-    total = int(weight.sum())
-    wanted = _wanted(total, len(weight), caps, final)
-    if wanted == 0:
+    # In integers: a full request has the size aim × max_inputs, under either bound.
+    size = np.maximum(weight * caps.max_inputs, caps.aim)
+    full = caps.aim * caps.max_inputs
+    total = int(size.sum())
+    wanted = -(-total // full)
+    if wanted == 0 or not (final or total >= full):
         return ()
-    share = total / wanted if final else float(caps.aim)
-    plans = _cut(count, estimate, weight, share, caps)
-    return plans if final else _full_ones(plans, caps)
+    share = Fraction(total, wanted) if final else Fraction(full)
+    plans = _cut(count, estimate, size, share, caps)
+    if final or int(size[plans[-1].start :].sum()) >= full:
+        return plans
+    return plans[:-1]
 
 
 def _refuse_oversize(weight: npt.NDArray[np.int64], caps: RequestCaps) -> None:
@@ -109,42 +116,34 @@ def _refuse_oversize(weight: npt.NDArray[np.int64], caps: RequestCaps) -> None:
         raise ValueError(f"text {int(over[0])} has {int(weight[over[0]])} tokens, over {limit}")
 
 
-def _wanted(total: int, texts: int, caps: RequestCaps, final: bool) -> int:
-    if not final:
-        return max(total // caps.aim, texts // caps.max_inputs)
-    return max(-(-total // caps.aim), -(-texts // caps.max_inputs))
-
-
 def _cut(
     count: npt.NDArray[np.int64],
     estimate: npt.NDArray[np.int64],
-    weight: npt.NDArray[np.int64],
-    share: float,
+    size: npt.NDArray[np.int64],
+    share: Fraction,
     caps: RequestCaps,
 ) -> tuple[RequestPlan, ...]:
-    """Cut where the running weight is nearest to a multiple of ``share``, or a cap says so."""
+    """Cut where the running size is nearest to a multiple of ``share``, or a cap says so."""
+    tokens, estimates = _running(count), _running(estimate)
+    middles = 2 * np.cumsum(size) - size  # twice the running size at the middle of each text
     plans: list[RequestPlan] = []
-    start = held_tokens = held_estimate = done = 0
-    for index, (own, rough, heavy) in enumerate(
-        zip(count.tolist(), estimate.tolist(), weight.tolist(), strict=True)
-    ):
-        ends_here = done + heavy / 2 > share * (len(plans) + 1)
-        breaks_cap = (
-            index - start >= caps.max_inputs
-            or held_tokens + own > caps.ceiling
-            or held_estimate + rough > caps.ceiling
+    start = 0
+    while start < len(count):
+        bound = min(int(2 * share * (len(plans) + 1)), int(middles[-1]))
+        stop = min(
+            start + caps.max_inputs,
+            int(np.searchsorted(tokens, tokens[start] + caps.ceiling, "right")) - 1,
+            int(np.searchsorted(estimates, estimates[start] + caps.ceiling, "right")) - 1,
+            int(np.searchsorted(middles, bound, "right")),
+            len(count),
         )
-        if index > start and (ends_here or breaks_cap):
-            plans.append(RequestPlan(start, index, held_tokens, held_estimate))
-            start, held_tokens, held_estimate = index, 0, 0
-        held_tokens, held_estimate, done = held_tokens + own, held_estimate + rough, done + heavy
-    if start < len(count):
-        plans.append(RequestPlan(start, len(count), held_tokens, held_estimate))
+        stop = max(stop, start + 1)
+        held, rough = tokens[stop] - tokens[start], estimates[stop] - estimates[start]
+        plans.append(RequestPlan(start, stop, int(held), int(rough)))
+        start = stop
     return tuple(plans)
 
 
-def _full_ones(plans: tuple[RequestPlan, ...], caps: RequestCaps) -> tuple[RequestPlan, ...]:
-    """All but a last request that has room left."""
-    last = plans[-1]
-    full = max(last.tokens, last.estimate) >= caps.aim or len(last) >= caps.max_inputs
-    return plans if full else plans[:-1]
+def _running(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Sums of the first 0, 1, 2, … numbers."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(numbers)])
