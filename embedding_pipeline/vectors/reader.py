@@ -23,10 +23,10 @@ _IDENTITY: Final = ("chunk_id", "document_id", "project", "content_hash")
 
 def read_vectors(
     datasets: Datasets,
+    space: Space,
     start: str,
     end: str,
     *,
-    space: Space,
     dimensions: int | None = None,
     fan_out: bool = True,
     with_text: bool = False,
@@ -34,9 +34,9 @@ def read_vectors(
     """Everything ``iter_vectors`` yields, as one table in memory. Raises DataError."""
     batches = iter_vectors(
         datasets,
+        space,
         start,
         end,
-        space=space,
         dimensions=dimensions,
         fan_out=fan_out,
         with_text=with_text,
@@ -47,10 +47,10 @@ def read_vectors(
 
 def iter_vectors(
     datasets: Datasets,
+    space: Space,
     start: str,
     end: str,
     *,
-    space: Space,
     dimensions: int | None = None,
     fan_out: bool = True,
     with_text: bool = False,
@@ -64,9 +64,9 @@ def iter_vectors(
 
     Args:
         datasets: where to read.
+        space: the space wanted.
         start: first day, ``YYYY-MM-DD``.
         end: last day.
-        space: the space wanted.
         dimensions: length of the stored vectors; None means native.
         fan_out: give duplicates their vector.
         with_text: add a column ``text``: each chunk's own.

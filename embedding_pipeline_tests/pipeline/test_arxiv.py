@@ -114,7 +114,7 @@ def test_every_chunk_is_read_back_with_the_vector_of_its_text(
         write_vectors(built.datasets, day)
         verdicts = all_checks(built.datasets, SPACE, SPACE.native_dimensions, day)
         assert all(verdict.passed for verdict in verdicts.values()), verdicts
-        for batch in iter_vectors(built.datasets, day, day, space=SPACE, with_text=True):
+        for batch in iter_vectors(built.datasets, SPACE, day, day, with_text=True):
             read += batch.num_rows
             wrong += misplaced(batch)
     assert (read, wrong) == (12_471, 0)

@@ -89,7 +89,7 @@ def test_each_chunk_comes_once_with_its_representatives_vector(
     datasets = Datasets(tmp_path_factory.mktemp("data"))
     day.write(datasets)
     batches = list(
-        iter_vectors(datasets, DAY, DAY, space=SPACE, with_text=with_text, batch_rows=batch_rows)
+        iter_vectors(datasets, SPACE, DAY, DAY, with_text=with_text, batch_rows=batch_rows)
     )
     assert all(0 < batch.num_rows <= batch_rows for batch in batches)
     rows = [row for batch in batches for row in batch.to_pylist()]
@@ -100,7 +100,7 @@ def test_each_chunk_comes_once_with_its_representatives_vector(
 
 def test_without_fan_out_representatives_alone(datasets: Datasets) -> None:
     write_day(datasets, DAY, CHUNKS, COPIES)
-    table = read_vectors(datasets, DAY, DAY, space=SPACE, fan_out=False, with_text=True)
+    table = read_vectors(datasets, SPACE, DAY, DAY, fan_out=False, with_text=True)
     assert table["chunk_id"].to_pylist() == ["a", "b"]
     assert table["text"].to_pylist() == ["one", "two"]
 
@@ -108,7 +108,7 @@ def test_without_fan_out_representatives_alone(datasets: Datasets) -> None:
 def test_days_follow_each_other(datasets: Datasets) -> None:
     write_day(datasets, DAY, CHUNKS, COPIES)
     write_day(datasets, NEXT, [Chunk("e", "three")])
-    table = read_vectors(datasets, DAY, NEXT, space=SPACE)
+    table = read_vectors(datasets, SPACE, DAY, NEXT)
     assert table["chunk_id"].to_pylist() == ["a", "b", "c", "d", "e"]
     assert np.array_equal(
         matrix_of(table["vector"].combine_chunks()),
@@ -121,7 +121,7 @@ def test_a_representative_may_stand_on_another_day(datasets: Datasets) -> None:
     later = [Chunk("x", "one"), Chunk("y", "new"), Chunk("z", "ONE")]
     copies = [Copy("x", "a", "exact", DAY), Copy("z", "a", "normalized", DAY)]
     write_day(datasets, NEXT, later, copies)
-    table = read_vectors(datasets, NEXT, NEXT, space=SPACE, with_text=True)
+    table = read_vectors(datasets, SPACE, NEXT, NEXT, with_text=True)
     found = dict(zip(table["chunk_id"].to_pylist(), table["text"].to_pylist(), strict=True))
     assert found == {"x": "one", "y": "new", "z": "ONE"}
     vectors = dict(zip(table["chunk_id"].to_pylist(), table["vector"].to_pylist(), strict=True))
@@ -132,14 +132,14 @@ def test_smaller_dimensions_are_read_when_asked_for(datasets: Datasets) -> None:
     write_raw(datasets, DAY, CHUNKS)
     write_deduped(datasets, DAY, CHUNKS[:2], COPIES)
     write_embeddings(datasets, DAY, CHUNKS[:2], vectors=vectors_of(["one", "two"], 4))
-    table = read_vectors(datasets, DAY, DAY, space=SPACE, dimensions=4)
+    table = read_vectors(datasets, SPACE, DAY, DAY, dimensions=4)
     assert table.schema.field("vector").type.list_size == 4
     assert table.num_rows == 4
 
 
 def test_an_empty_day_is_a_table_with_its_columns(datasets: Datasets) -> None:
     write_day(datasets, DAY, [])
-    table = read_vectors(datasets, DAY, DAY, space=SPACE, with_text=True)
+    table = read_vectors(datasets, SPACE, DAY, DAY, with_text=True)
     assert table.num_rows == 0
     assert table.column_names == [
         *("chunk_id", "document_id", "project", "content_hash", "vector", "text")
@@ -150,14 +150,14 @@ def test_texts_are_found_in_any_order(datasets: Datasets) -> None:
     chunks = [Chunk(f"c{n:04d}", f"text {n}") for n in range(3000)]
     write_day(datasets, DAY, chunks)
     write_embeddings(datasets, DAY, chunks[::-1])
-    table = read_vectors(datasets, DAY, DAY, space=SPACE, with_text=True)
+    table = read_vectors(datasets, SPACE, DAY, DAY, with_text=True)
     assert table["text"].to_pylist() == [chunk.text for chunk in chunks[::-1]]
 
 
 def test_one_text_with_very_many_copies_still_comes_in_small_batches(datasets: Datasets) -> None:
     chunks = [Chunk(f"c{n:05d}", "the same") for n in range(5000)]
     write_day(datasets, DAY, chunks, [Copy(chunk.chunk_id, "c00000") for chunk in chunks[1:]])
-    batches = list(iter_vectors(datasets, DAY, DAY, space=SPACE, batch_rows=512))
+    batches = list(iter_vectors(datasets, SPACE, DAY, DAY, batch_rows=512))
     assert sum(batch.num_rows for batch in batches) == 5000
     assert max(batch.num_rows for batch in batches) == 512
 
@@ -166,13 +166,13 @@ def test_a_vector_of_no_chunk_is_an_error_where_texts_are_wanted(datasets: Datas
     write_day(datasets, DAY, CHUNKS, COPIES)
     write_embeddings(datasets, DAY, [*CHUNKS[:2], Chunk("stray", "x")])
     with pytest.raises(DataError, match="'stray' for one, belong to no chunk"):
-        read_vectors(datasets, DAY, DAY, space=SPACE, with_text=True)
+        read_vectors(datasets, SPACE, DAY, DAY, with_text=True)
 
 
 def test_a_missing_day_is_told_before_anything_is_read(datasets: Datasets) -> None:
     write_day(datasets, DAY, CHUNKS, COPIES)
     with pytest.raises(DataError, match=f"embeddings has no partition {NEXT} .* --start {NEXT}"):
-        iter_vectors(datasets, DAY, NEXT, space=SPACE)
+        iter_vectors(datasets, SPACE, DAY, NEXT)
 
 
 def test_another_space_is_told_before_anything_is_read(datasets: Datasets) -> None:
@@ -181,7 +181,7 @@ def test_another_space_is_told_before_anything_is_read(datasets: Datasets) -> No
     wrong.parent.mkdir()
     datasets.embeddings(SPACE, DAY).path.rename(wrong)
     with pytest.raises(DataError, match="vectors of local/tiny@8"):
-        iter_vectors(datasets, DAY, DAY, space=OTHER)
+        iter_vectors(datasets, OTHER, DAY, DAY)
 
 
 def test_a_range_holds_both_ends() -> None:
@@ -201,7 +201,7 @@ def test_what_is_no_range_is_refused(start: str, end: str, words: str) -> None:
 def test_columns_of_batches_and_table_agree(datasets: Datasets) -> None:
     write_day(datasets, DAY, CHUNKS, COPIES)
     for with_text in (False, True):
-        batches = iter_vectors(datasets, DAY, DAY, space=SPACE, with_text=with_text)
+        batches = iter_vectors(datasets, SPACE, DAY, DAY, with_text=with_text)
         schemas = {batch.schema for batch in batches}
-        table = read_vectors(datasets, DAY, DAY, space=SPACE, with_text=with_text)
+        table = read_vectors(datasets, SPACE, DAY, DAY, with_text=with_text)
         assert schemas == {pa.schema(table.schema)}
