@@ -49,7 +49,9 @@ class Splitter:
             if self._fits(stretch):
                 yield stretch
             else:
-                yield from self._splitter(markup).chunks(stretch)
+                chunks = self._splitter(markup).chunks(stretch)
+                # What Unicode calls a control character, Python may call white space.
+                yield from (chunk for chunk in chunks if not chunk.isspace())
 
     def _fits(self, text: str) -> bool:
         # A token is at least one byte, so most short texts need no counting.

@@ -26,7 +26,7 @@ _MARKDOWN = (
     "| a | b |\n|---|---|\n",
 )
 _CODE = ("```python\ndef f():\n    pass\n```\n", "aGVsbG8gd29ybGQ" * 5, "x" * 50, "!?" * 9)
-_SCRIPTS = ("汉字", "。", "النص ", "🧠", "👩‍👩‍👧‍👦", "e\u0301", "\u200b", "<|endoftext|>")
+_SCRIPTS = ("汉字", "。", "النص ", "🧠", "👩‍👩‍👧‍👦", "e\u0301", "\u200b", "\x1c", "<|endoftext|>")
 _WORDS = st.sampled_from([*_PROSE, *_MARKDOWN, *_CODE, *_SCRIPTS])
 _ASSIGNED = st.characters(exclude_categories=("Cs", "Cn"))
 DOCUMENT = st.lists(_WORDS | st.text(_ASSIGNED, max_size=20), max_size=60).map("".join)
@@ -55,6 +55,7 @@ def test_nothing_of_a_document_is_lost_and_nothing_added(
 @given(text=DOCUMENT, markup=MARKUP, most=st.integers(16, 60), overlap=st.integers(0, 15))
 @example(text="x" * 5000, markup="text", most=16, overlap=15)
 @example(text="🧠" * 500, markup="markdown", most=16, overlap=3)
+@example(text="汉字" * 40 + "\x1c\n\n" + "汉字" * 40, markup="text", most=16, overlap=0)
 def test_no_chunk_is_over_the_bound_or_blank(
     text: str, markup: Markup, most: int, overlap: int
 ) -> None:
