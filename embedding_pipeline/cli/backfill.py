@@ -14,7 +14,7 @@ import click
 
 from embedding_pipeline.cli import summary
 from embedding_pipeline.cli.days import DAY
-from embedding_pipeline.cli.endings import FAILED, INTERRUPTED
+from embedding_pipeline.cli.endings import FAILED
 from embedding_pipeline.cli.output import emit, json_lines, usd
 from embedding_pipeline.cli.progress import Meter, showing
 
@@ -76,7 +76,7 @@ def backfill(
             on_progress=meter,
         )
     _tell(settings, outcome, meter, as_json)
-    return _status(outcome)
+    return status(outcome)
 
 
 def refuse_the_impossible(settings: "Settings") -> None:
@@ -87,7 +87,7 @@ def refuse_the_impossible(settings: "Settings") -> None:
 
     key = api_key(settings.provider)
     assembly.build_source(settings)
-    assembly.build_embedder(settings, key and key.get_secret_value(), SystemClock())
+    assembly.build_embedder(settings, key.get_secret_value() if key else None, SystemClock())
 
 
 def tell_failures(outcome: "BackfillOutcome") -> None:
@@ -104,9 +104,11 @@ def span(days: Sequence[str]) -> str:
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]} ({len(days)} days)"
 
 
-def _status(outcome: "BackfillOutcome") -> int:
+def status(outcome: "BackfillOutcome") -> int:
+    """The exit code. Raises click.Abort when it was ended with Ctrl-C."""
     if outcome.stopped:
-        return INTERRUPTED
+        raise click.Abort
+    tell_failures(outcome)
     return 0 if outcome.success else FAILED
 
 
@@ -129,7 +131,6 @@ def _tell(settings: "Settings", outcome: "BackfillOutcome", meter: Meter, as_jso
         f"texts embedded in {now.requests:,} requests, {now.input_tokens:,} tokens, "
         f"{usd(now.cost_nano_usd)}."
     )
-    tell_failures(outcome)
 
 
 def _leave_to_background(settings: "Settings", arguments: Sequence[str]) -> None:

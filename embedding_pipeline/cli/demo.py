@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from embedding_pipeline.cli import summary
-from embedding_pipeline.cli.backfill import tell_failures
-from embedding_pipeline.cli.endings import FAILED
+from embedding_pipeline.cli.backfill import refuse_the_impossible, status
 from embedding_pipeline.cli.output import emit, usd
 from embedding_pipeline.cli.progress import Meter, showing
 from embedding_pipeline.cli.search import find, shorten
@@ -39,6 +38,7 @@ def demo() -> int:
             f"the demo needs source.kind: demo, but the settings say {settings.source.kind}; "
             "use embedding-pipeline backfill for your own chunks"
         )
+    refuse_the_impossible(settings)
     days = available_days(settings)[:DAYS]
     click.echo(
         f"Embedding the documentation inside this Python with {settings.embedding.model}, "
@@ -46,9 +46,8 @@ def demo() -> int:
     )
     with showing("Embedding") as meter:
         outcome = backfill(settings, days[0], days[-1], partitions_per_run=DAYS, on_progress=meter)
-    tell_failures(outcome)
-    if not outcome.success:
-        return FAILED
+    if code := status(outcome):
+        return code
     _tell(settings, outcome, meter)
     _search(settings)
     _what_next()

@@ -4,8 +4,6 @@ Belongs here: the table of exit codes and the translation of exceptions into the
 not belong here: what any command does.
 """
 
-import os
-import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +18,6 @@ FAILED: Final = 1
 USAGE: Final = 2
 BUG: Final = 70
 INTERRUPTED: Final = 130
-BROKEN_PIPE: Final = 141
 
 EXIT_CODES: Final = (
     (0, "done"),
@@ -56,10 +53,6 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
         return _tell("Interrupted. What is finished is kept; run the command again to go on.", 130)
     except EmbeddingPipelineError as error:
         return _fail(error, session)
-    except BrokenPipeError:
-        # The reader has gone (`| head`): nothing to tell, and nobody to tell it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the outermost edge: a bug still ends in one message
         return _bug(error, session)
     return status if isinstance(status, int) else 0

@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,23 @@ class Folder:
             check=False,
             timeout=SECONDS,
         )
+
+    @contextmanager
+    def start(self, *arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+        """The program under way; ended at the end of the block if it has not by itself."""
+        running = subprocess.Popen(
+            [*PROGRAM, *arguments],
+            cwd=self.path,
+            env={**os.environ, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with running:
+            try:
+                yield running
+            finally:
+                running.kill()
 
     def json(self, *arguments: str) -> Any:
         """What the program prints with ``--json``."""

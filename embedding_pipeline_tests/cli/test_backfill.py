@@ -1,6 +1,7 @@
 """``backfill``: what it makes, what it says, and how it ends."""
 
 import json
+import signal
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from embedding_pipeline_tests.fake_openai.fixtures import (  # noqa: F401 - fixt
     fake_openai_server,
 )
 from embedding_pipeline_tests.fake_openai.process import FakeProcess
+from embedding_pipeline_tests.fake_openai.server import KEY
 
 RANGE = ("backfill", "--start", "2026-01-01", "--end", "2026-01-03")
 
@@ -22,7 +24,7 @@ def at_openai(folder: Folder, fake_openai_process: FakeProcess) -> dict[str, str
     folder.settings(**FILES, embedding={"model": "openai/text-embedding-3-small"})
     for day in ("2026-01-01", "2026-01-02", "2026-01-03"):
         folder.rows(day, "the same on every day", f"only on {day}", f"ONLY on  {day}")
-    return {"OPENAI_BASE_URL": fake_openai_process.base_url, "OPENAI_API_KEY": "sk-test"}
+    return {"OPENAI_BASE_URL": fake_openai_process.base_url, "OPENAI_API_KEY": KEY}
 
 
 def test_the_counts_are_told_and_a_second_run_pays_nothing(
@@ -85,3 +87,24 @@ def test_without_wait_the_work_goes_on_in_the_background(
             break
         time.sleep(0.1)
     assert "3 of 3 days are done" in log.read_text()
+
+
+def test_ctrl_c_ends_it_with_one_line_and_what_is_finished_is_kept(
+    folder: Folder,
+    at_openai: dict[str, str],
+    fake_openai_process: FakeProcess,  # noqa: F811
+) -> None:
+    fake_openai_process.option(latency=60.0)
+    with folder.start(*RANGE, "--wait", **at_openai) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("0 of "):
+                break
+        while fake_openai_process.books.in_flight == 0:
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        told = running.stderr.read()
+        assert running.wait(60) == 130
+    assert told.splitlines()[-1].startswith("Interrupted.")
+    assert "Traceback" not in told
+    assert len(list((folder.path / ".embedding_pipeline" / "deduped_chunks").iterdir())) == 3

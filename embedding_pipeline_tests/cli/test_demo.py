@@ -8,6 +8,7 @@ from embedding_pipeline_tests.fake_openai.fixtures import (  # noqa: F401 - fixt
     fake_openai_server,
 )
 from embedding_pipeline_tests.fake_openai.process import FakeProcess
+from embedding_pipeline_tests.fake_openai.server import KEY
 
 
 @pytest.mark.slow
@@ -18,7 +19,7 @@ def test_the_demo_embeds_ten_thousand_chunks_once(
     environment = {
         "EMBEDDING_PIPELINE_EMBEDDING__MODEL": "openai/text-embedding-3-small",
         "OPENAI_BASE_URL": fake_openai_process.base_url,
-        "OPENAI_API_KEY": "sk-test",
+        "OPENAI_API_KEY": KEY,
     }
     first = folder.run("demo", **environment)
     assert first.returncode == 0, first.stderr

@@ -9,6 +9,7 @@ from embedding_pipeline_tests.fake_openai.fixtures import (  # noqa: F401 - fixt
     fake_openai_server,
 )
 from embedding_pipeline_tests.fake_openai.process import FakeProcess
+from embedding_pipeline_tests.fake_openai.server import KEY
 
 OPENAI = {"model": "openai/text-embedding-3-small"}
 
@@ -47,7 +48,7 @@ def test_the_provider_is_asked_without_spending(
     fake_openai_process: FakeProcess,  # noqa: F811
 ) -> None:
     folder.settings(embedding=OPENAI)
-    environment = {"OPENAI_BASE_URL": fake_openai_process.base_url, "OPENAI_API_KEY": "sk-test"}
+    environment = {"OPENAI_BASE_URL": fake_openai_process.base_url, "OPENAI_API_KEY": KEY}
     found = _findings(folder, 0, **environment)
     assert found["provider"]["status"] == "ok"
     assert fake_openai_process.books.tokens == 0
