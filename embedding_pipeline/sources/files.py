@@ -81,6 +81,9 @@ class FilesSource(ChunkSource):
     def _document(self, file: Found) -> Document:
         if not is_document(file.name):
             raise BadFile("unknown_format")
+        if text_problem(file.name) is not None:
+            # The name becomes the id. File systems allow names that are no UTF-8.
+            raise BadFile("bad_name")
         content = b"".join(self._bounded(file))
         try:
             text = content.decode()
@@ -112,4 +115,4 @@ class FilesSource(ChunkSource):
 
 
 def _rejected(file: Found, bad: BadFile) -> Rejected:
-    return Rejected(file.path, file.name, bad.reason, excerpt(bad.content))
+    return Rejected(excerpt(file.path), excerpt(file.name), bad.reason, excerpt(bad.content))

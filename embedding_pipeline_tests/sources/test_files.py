@@ -5,6 +5,7 @@ import gzip
 import http.server
 import io
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -115,6 +116,16 @@ def test_a_bad_document_costs_itself_alone(
     assert reasons(items) == [reason, "ok"]
     assert isinstance(items[0], Rejected)
     assert items[0].row_id == f"{DAY}/{name}"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="this file system takes UTF-8 names only")
+def test_a_document_whose_name_is_no_utf8(folder: Folder, reasons: Reasons) -> None:
+    folder.write(f"{DAY}/caf\udce9.txt", "text")
+    items = folder.read("{date}/*")
+    assert reasons(items) == ["bad_name"]
+    assert isinstance(items[0], Rejected)
+    assert items[0].row_id == f"{DAY}/caf?.txt"
+    assert items[0].location.encode()
 
 
 def test_a_document_too_long_to_hold(
