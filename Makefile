@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 UI_PORT ?= 3000
 PIP := .venv/bin/python -m pip -qq --disable-pip-version-check --no-input
 UV_VERSION := 0.13.9
@@ -26,6 +27,9 @@ ui: .venv/run.stamp  ## the Dagster UI on this machine only: http://127.0.0.1:30
 
 test: .venv/dev.stamp  ## every test
 	@.venv/bin/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+bench: .venv/dev.stamp  ## the engine against other clients, side by side (several minutes)
+	@.venv/bin/python -m benchmarks.engine $(BENCH_ARGS)
 
 lint: .venv/dev.stamp  ## style, types and the contract between the rooms
 	@.venv/bin/ruff check .

@@ -175,14 +175,3 @@ def test_generated_documents_are_current(repository: Path) -> None:
         check=False,
     )
     assert check.returncode == 0, check.stdout + check.stderr
-
-
-def test_locks_name_no_host_and_no_path(repository: Path) -> None:
-    for name in ("requirements.lock", "requirements-dev.lock"):
-        lines = (repository / name).read_text().splitlines()
-        hashes = [
-            line for line in lines if re.fullmatch(r" +--hash=sha256:[0-9a-f]{64}( \\)?", line)
-        ]
-        pins = [line for line in lines if re.match(r"[a-z0-9._-]+(\[[a-z0-9,-]+\])?==\S+", line)]
-        assert pins
-        assert len(hashes) + len(pins) == len(lines)
