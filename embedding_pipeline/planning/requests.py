@@ -96,8 +96,8 @@ def plan_requests(
     weight = np.maximum(count, estimate)
     _refuse_oversize(weight, caps)
     # In integers: a full request has the size aim × max_inputs, under either bound.
-    size = np.maximum(weight * caps.max_inputs, caps.aim)
     full = caps.aim * caps.max_inputs
+    size = np.minimum(np.maximum(weight * caps.max_inputs, caps.aim), full)
     total = int(size.sum())
     wanted = -(-total // full)
     if wanted == 0 or not (final or total >= full):
