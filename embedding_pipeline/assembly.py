@@ -24,6 +24,7 @@ from embedding_pipeline.service.core import ServiceConfig, ServiceCore
 from embedding_pipeline.service.preparing import InputRules
 from embedding_pipeline.settings import Settings, api_key, base_url, load_settings, pin_demo_start
 from embedding_pipeline.sources.base import ChunkSource
+from embedding_pipeline.sources.opening import open_source
 from embedding_pipeline.state.store import Store
 from embedding_pipeline.tokens import TokenCounter, default_counter
 from embedding_pipeline.vectors.datasets import Datasets
@@ -54,14 +55,9 @@ def build_counter(settings: Settings) -> TokenCounter:  # noqa: ARG001 - the sea
 
 def build_source(settings: Settings) -> ChunkSource:
     """The source the settings name. The demo's first day is kept from here on."""
-    if settings.source.kind == "files":
-        from embedding_pipeline.sources.files import FilesSource
-
-        return FilesSource(settings.source, settings.start_date)
-    from embedding_pipeline.sources.demo import DemoSource
-
-    pin_demo_start(settings)
-    return DemoSource(settings.start_date)
+    if settings.source.kind == "demo":
+        pin_demo_start(settings)
+    return open_source(settings.source, settings.start_date)
 
 
 def build_embedder(settings: Settings, key: str | None, clock: Clock) -> Embedder:
