@@ -4,7 +4,7 @@ Belongs here: choosing and joining parts. Does not belong here: reading files or
 environment (``settings``), or any work.
 
 Order of the embedder's wrappers, outermost first:
-retrying → breaking → stopping at a refused key → the provider itself.
+retrying → breaking → stopping at a refused key → limiting → the provider itself.
 """
 
 import hashlib
@@ -13,11 +13,17 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
 
 from embedding_pipeline.catalog import ModelSpec
 from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.embedders.base import Embedder
 from embedding_pipeline.errors import ConfigurationError
+from embedding_pipeline.limits.base import LimitStore
+from embedding_pipeline.limits.callers import Tenants
+from embedding_pipeline.limits.database import DatabaseLimits
+from embedding_pipeline.limits.limiter import Limiter
+from embedding_pipeline.limits.protocol import Terms
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Kind, Space
 from embedding_pipeline.service.core import ServiceConfig, ServiceCore
@@ -41,6 +47,8 @@ LOCAL_MAX_INPUTS: Final = 256
 """Texts in one request to a local model: what is stored, and lost by a kill, at a time."""
 
 ACTIVE: Final = "active"
+
+DEFAULT_HOST: Final = "https://api.openai.com/v1"
 
 
 def build_datasets(settings: Settings) -> Datasets:
@@ -77,6 +85,7 @@ def build_embedder(settings: Settings, key: str | None, clock: Clock) -> Embedde
 def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) -> Embedder:
     from embedding_pipeline.embedders.breaking import Breaking
     from embedding_pipeline.embedders.config import BreakerConfig
+    from embedding_pipeline.embedders.limiting import Limiting
     from embedding_pipeline.embedders.openai import OpenAIEmbedder
     from embedding_pipeline.embedders.retrying import Retrying
     from embedding_pipeline.embedders.stopping import Stopping
@@ -96,8 +105,39 @@ def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) 
         max_connections=settings.limits.max_in_flight,
         clock=clock,
     )
-    broken = Breaking(Stopping(leaf, clock), provider.name, BreakerConfig(), clock)
+    limited = Limiting(leaf, build_limiter(settings, clock))
+    broken = Breaking(Stopping(limited, clock), provider.name, BreakerConfig(), clock)
     return Retrying(broken, settings.retry, clock, random.Random())  # noqa: S311 - jitter
+
+
+def build_limiter(settings: Settings, clock: Clock) -> Limiter:
+    """This process's part in the rate limit of the provider's account and model."""
+    limits, provider = settings.limits, settings.provider
+    host = urlsplit(base_url(provider) or DEFAULT_HOST).netloc
+    model = provider.deployment or settings.model_spec.space.model
+    return Limiter(
+        build_limit_store(settings, clock),
+        f"{host}/{provider.api_key_env}/{model}"[:255],
+        provider.name,
+        Terms(
+            tokens=limits.tokens_per_minute or 0,
+            requests=limits.requests_per_minute or 0,
+            burst=round(limits.burst_seconds * 1000),
+            ramp=int(limits.ramp),
+        ),
+        clock,
+        tenants=Tenants(settings.tenants),
+        max_wait_seconds=limits.max_wait_seconds,
+    )
+
+
+def build_limit_store(settings: Settings, clock: Clock) -> LimitStore:
+    """Where all processes share their rate limits: Redis where there is one, else the state."""
+    if settings.redis_url:
+        from embedding_pipeline.limits.redis import RedisLimits
+
+        return RedisLimits(settings.redis_url)
+    return DatabaseLimits(lambda: Store(settings.state, clock), clock)
 
 
 class EmbeddingService(ServiceCore):

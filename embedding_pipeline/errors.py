@@ -28,7 +28,7 @@ exception (that happens at the one edge that met it, with ``raise … from exc``
         ├── KeyExhausted              quota or spend limit: stop the key
         ├── ProviderRefused           key, permission, model: configuration, never retried
         ├── CircuitOpen               the breaker keeps requests away for now
-        ├── PermitTimeout             our own rate limit gave no permit in time; nothing was sent
+        ├── NoPermit                  our own rate limit gave no permit; nothing was sent
         └── TransientProviderError    5xx, timeout, broken connection: try again
             └── InvalidReply            a 200 whose content fails validation
 """
@@ -191,8 +191,9 @@ class CircuitOpen(ProviderError):
     """The circuit breaker is open; ``fault.retry_after`` says when it may close."""
 
 
-class PermitTimeout(ProviderError):
-    """The wait for a permit of the shared rate limit reached its bound; says who is ahead."""
+class NoPermit(ProviderError):
+    """No permit of the shared rate limit: the wait reached its bound (the message says who is
+    ahead), or the state of the limit cannot be reached. Nothing was sent."""
 
 
 class TransientProviderError(ProviderError):

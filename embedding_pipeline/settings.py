@@ -41,7 +41,7 @@ from embedding_pipeline.chunking.config import ChunkingConfig
 from embedding_pipeline.dedup.config import DedupConfig
 from embedding_pipeline.embedders.config import ProviderConfig, RetryConfig
 from embedding_pipeline.errors import ConfigurationError, NotAvailableYet, SettingsError
-from embedding_pipeline.limits.config import LimitsConfig
+from embedding_pipeline.limits.config import LimitsConfig, TenantConfig
 from embedding_pipeline.planning.config import RequestsConfig
 from embedding_pipeline.sources.config import SourceConfig
 
@@ -80,14 +80,6 @@ class EmbeddingConfig(_Section):
     model: str = DEFAULT_MODEL
     dimensions: int | None = Field(None, ge=1)
     """A view of the full vector (first components, renormalised); null = native."""
-
-
-class TenantConfig(_Section):
-    """One project's share of the rate limit."""
-
-    project: str
-    weight: float = Field(1.0, gt=0)
-    priority: Literal["urgent", "normal", "bulk"] = "normal"
 
 
 class BudgetConfig(_Section):

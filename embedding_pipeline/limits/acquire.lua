@@ -7,6 +7,7 @@ local UNIT, FULL_MS, LONGEST_MS = 60000, 1000000, 60000
 local SAFE_TOKENS, SAFE_REQUESTS = 40000, 60
 local MOST_TOKENS, MOST_REQUESTS = 1000000000, 10000000
 local EASE, EASE_RAMP, QUICK, CREEP = 70, 50, 20, 1
+local LEAST, LEAST_SAFE = 20, 4
 local RAMP_FROM, RAMP_MS, ACKNOWLEDGED_MS = 1000000, 1800000, 100
 local CLIENT_MS, WANTS_MS, AGEING_MS, LONGEST_BLOCK_MS = 60000, 5000, 10000, 600000
 local MICROS, LONGEST_US, MOST_TOTALS, OTHERS = 60000000, 10000000000, 256, "…"
@@ -32,6 +33,16 @@ local function ceiling(b)
   if b.set > 0 then return b.set end
   if b.limit > 0 then return b.limit end
   return b.most
+end
+
+local function safe(b)
+  if b.most == MOST_TOKENS then return SAFE_TOKENS end
+  return SAFE_REQUESTS
+end
+
+local function least(b)
+  if known(b) then return max(floor(ceiling(b) / LEAST), 1) end
+  return floor(safe(b) / LEAST_SAFE)
 end
 
 local function hold_to_ramp(b, before, ramp)
@@ -103,12 +114,12 @@ local function refuse(b, rate_before, news, now)
   local per_cent = EASE
   if news.kind == "ramp" then per_cent, b.ramping = EASE_RAMP, 1 end
   b.failed, b.eased_at, b.grown_at = b.rate, now, now
-  b.rate = max(floor(b.rate * per_cent / 100), 1)
+  b.rate = min(max(floor(b.rate * per_cent / 100), least(b)), b.rate)
 end
 
 local function step(b, top, elapsed, now)
   if b.ramping > 0 and b.rate >= RAMP_FROM then return floor(b.rate * elapsed / RAMP_MS) end
-  local base, pace = b.rate, QUICK
+  local base, pace = max(b.rate, safe(b)), QUICK
   if known(b) then base = top end
   if b.rate * 100 >= b.failed * 95 then
     pace = min(CREEP + floor((now - b.eased_at) / 10000), QUICK)

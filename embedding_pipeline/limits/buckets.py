@@ -31,6 +31,10 @@ EASE: Final = 70
 EASE_RAMP: Final = 50
 """… after being told that the ramp was too steep."""
 
+LEAST: Final = 20
+LEAST_SAFE: Final = 4
+"""Refusals lower the rate to a twentieth of a known ceiling, or a quarter of the safe rate."""
+
 QUICK: Final = 20
 CREEP: Final = 1
 """Growth after a refusal, in thousandths of the ceiling a second: quickly to 95 % of the
@@ -82,6 +86,18 @@ class Bucket:
         """The highest rate: headers may only lower what the user set."""
         named = [value for value in (self.set, self.limit) if value > 0]
         return min(named, default=self.most)
+
+    @property
+    def least(self) -> int:
+        """The lowest rate refusals lead to: a storm of them is no reason to stop for good."""
+        if self.known:
+            return max(self.ceiling // LEAST, 1)
+        return self.safe // LEAST_SAFE
+
+    @property
+    def safe(self) -> int:
+        """The rate before anything is known."""
+        return SAFE_TOKENS if self.most == MOST_TOKENS else SAFE_REQUESTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +198,7 @@ def refused(bucket: Bucket, granted_at: int, now: int, per_cent: int) -> Bucket:
     bucket = replace(bucket, level=min(bucket.level, 0))
     if granted_at <= bucket.eased_at:
         return bucket
-    rate = max(bucket.rate * per_cent // 100, 1)
+    rate = min(max(bucket.rate * per_cent // 100, bucket.least), bucket.rate)
     ramping = 1 if per_cent == EASE_RAMP else bucket.ramping
     return replace(
         bucket, rate=rate, failed=bucket.rate, eased_at=now, grown_at=now, ramping=ramping
@@ -212,7 +228,7 @@ def grow(bucket: Bucket, now: int, hungry: bool) -> Bucket:
 def _step(bucket: Bucket, ceiling: int, elapsed: int, now: int) -> int:
     if bucket.ramping and bucket.rate >= RAMP_FROM:
         return bucket.rate * elapsed // RAMP_MS
-    base = ceiling if bucket.known else bucket.rate
+    base = ceiling if bucket.known else max(bucket.rate, bucket.safe)
     pace = QUICK
     if bucket.rate * 100 >= bucket.failed * 95:
         pace = min(CREEP + (now - bucket.eased_at) // 10_000, QUICK)

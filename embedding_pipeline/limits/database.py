@@ -6,7 +6,8 @@ The instant is PostgreSQL's own; SQLite serves the processes of one machine, whi
 clock already.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from sqlalchemy import Connection, select
@@ -24,17 +25,19 @@ _SERVER_NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::big
 
 
 class DatabaseLimits(LimitStore):
-    """Limits in a store, which is closed with them.
+    """Limits in a store of their own, which is closed with them.
 
     Args:
-        store: a store that nobody else writes through, so that a permit does not wait for
-            a commit of vectors.
+        opening: opens a store, on first use; nobody else writes through it, so that a
+            permit does not wait for a commit of vectors.
         clock: the time, where the database has none of its own.
     """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, opening: Callable[[], Store], clock: Clock) -> None:
+        self._open = opening
         self._clock = clock
+        self._store: Store | None = None
+        self._lock = asyncio.Lock()
 
     async def exchange(self, key: str, terms: Terms, ask: Ask) -> Answer:
         def work(connection: Connection) -> Answer:
@@ -44,17 +47,25 @@ class DatabaseLimits(LimitStore):
             _write(connection, key, to_json(after), new=state is None)
             return answer
 
-        return await self._store.write(work)
+        return await (self._store or await self._opened()).write(work)
 
     async def states(self) -> Mapping[str, State]:
         def work(connection: Connection) -> dict[str, State]:
             rows = connection.execute(select(limits.c.key, limits.c.state).order_by(limits.c.key))
             return {key: from_json(state) for key, state in rows}
 
-        return await self._store.read(work)
+        return await (self._store or await self._opened()).read(work)
 
     async def aclose(self) -> None:
-        self._store.close()
+        store, self._store = self._store, None
+        if store is not None:
+            await asyncio.to_thread(store.close)
+
+    async def _opened(self) -> Store:
+        async with self._lock:
+            if self._store is None:
+                self._store = await asyncio.to_thread(self._open)
+            return self._store
 
     def _now(self, connection: Connection) -> int:
         if connection.dialect.name == "postgresql":

@@ -26,6 +26,8 @@ from embedding_pipeline.errors import (
     ServiceClosed,
     StateError,
 )
+from embedding_pipeline.ledger.shares import shares_of
+from embedding_pipeline.limits.callers import Caller, on_behalf_of
 from embedding_pipeline.records import Digest, EmbeddingResult, Priority
 from embedding_pipeline.service.finishing import finish
 from embedding_pipeline.service.flying import Books, Flying, Terms
@@ -158,15 +160,15 @@ class Fetcher:
             if not wanted():
                 return _NOTHING
             with self._under_way():
-                return await self._take_off(items)
+                return await self._take_off(items, priority)
 
-    async def _take_off(self, items: Sequence[Item]) -> _Flown:
+    async def _take_off(self, items: Sequence[Item], priority: Priority) -> _Flown:
         flying = self._books.new()
         elsewhere: Sequence[Item] = ()
         error: Exception | None = None
         try:
             elsewhere = await finish(self._books.begin(flying, items))
-            await self._deliver(flying)
+            await self._deliver(flying, priority)
         except BaseException as exc:
             await finish(self._books.abandon(flying, exc))
             if not isinstance(exc, Exception):
@@ -175,7 +177,7 @@ class Fetcher:
         landed = flying.digests or flying.refused or flying.requests
         return _Flown(flying.landing() if landed else None, elsewhere, error)
 
-    async def _deliver(self, flying: Flying) -> None:
+    async def _deliver(self, flying: Flying, priority: Priority) -> None:
         """Send all keys as one request; split it where it is refused."""
         todo = [Piece(list(flying.left.values()))] if flying.left else []
         while todo:
@@ -183,13 +185,14 @@ class Fetcher:
             if piece.guilty and len(piece.items) > 1:
                 todo.extend(reversed(halves(piece, certain=True)))
                 continue
-            verdict = await self._send(flying, piece)
+            with on_behalf_of(_payer(piece.items), priority) as caller:
+                verdict = await self._send(flying, piece, caller)
             if verdict is not None:
                 todo.extend(reversed(verdict.pieces))
             elif piece.clears:
                 todo[-1] = replace(todo[-1], guilty=True)
 
-    async def _send(self, flying: Flying, piece: Piece) -> Blame | None:
+    async def _send(self, flying: Flying, piece: Piece, caller: Caller) -> Blame | None:
         """One request. None: delivered and settled; else what is to be done instead."""
         flying.out = piece.items
         try:
@@ -202,6 +205,12 @@ class Fetcher:
                 self._give_up_hopeless(flying, exc)
                 await finish(self._books.refuse(flying, verdict.culprit, refusal_of(exc)))
             return verdict
+        except asyncio.CancelledError:
+            if caller.unsent:
+                flying.out = ()
+            raise
+        flying.limited_seconds += result.limited_seconds
+        flying.unbooked_ms += round(result.limited_seconds * 1000)
         await finish(self._books.settle(flying, piece.items, result))
         return None
 
@@ -237,3 +246,12 @@ class Fetcher:
             self._flights -= 1
             if not self._flights:
                 self._idle.set()
+
+
+def _payer(items: Sequence[Item]) -> str:
+    """The project with most of the tokens; the rate limit counts the request for it."""
+    tokens: dict[str, int] = {}
+    for share in shares_of([item.account for item in items], [item.tokens for item in items]):
+        project = share.account.project
+        tokens[project] = tokens.get(project, 0) + share.tokens
+    return max(tokens, key=tokens.__getitem__)

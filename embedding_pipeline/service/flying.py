@@ -74,7 +74,8 @@ class Flying:
         left: keys claimed and not settled yet.
         out: those of them that a request is out for at this moment.
         unbooked: calls already made that no entry holds yet.
-        unbooked_ms: time waited between them.
+        unbooked_ms: time waited between them, and for permits.
+        limited_seconds: time waited for permits.
     """
 
     flight: Flight
@@ -83,6 +84,7 @@ class Flying:
     out: Sequence[Item] = ()
     unbooked: int = 0
     unbooked_ms: int = 0
+    limited_seconds: float = 0.0
     digests: list[Digest] = field(default_factory=list)
     vectors: list[Vectors] = field(default_factory=list)
     refused: dict[Digest, Refusal] = field(default_factory=dict)
@@ -94,7 +96,14 @@ class Flying:
         """What has come in."""
         whole = self.vectors[0] if len(self.vectors) == 1 else self._joined()
         return Landing(
-            self.digests, whole, True, self.refused, self.billed, self.requests, self.attempts
+            self.digests,
+            whole,
+            True,
+            self.refused,
+            self.billed,
+            self.requests,
+            self.attempts,
+            self.limited_seconds,
         )
 
     def _joined(self) -> Vectors:

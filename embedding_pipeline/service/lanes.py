@@ -16,6 +16,10 @@ AGEING_SECONDS: Final = 5.0
 """Waiting this long counts as much as one step of priority: bulk work overtakes fresh
 urgent calls after twice this time, so nothing starves."""
 
+URGENT_SLOTS: Final = 8
+"""One slot in so many is for urgent calls alone: bulk work that waits for permits of the rate
+limit holds its slots meanwhile."""
+
 _RANK: Final = {Priority.URGENT: 0, Priority.NORMAL: 1, Priority.BULK: 2}
 
 
@@ -51,6 +55,7 @@ class Lanes:
 
     def __init__(self, slots: int, clock: Clock) -> None:
         self._free = slots
+        self._free_for_others = slots - (max(1, slots // URGENT_SLOTS) if slots >= 4 else 0)
         self._clock = clock
         self._line: list[_Ticket] = []
         self._count = 0
@@ -62,11 +67,10 @@ class Lanes:
         try:
             yield
         finally:
-            self._leave()
+            self._leave(priority)
 
     async def _enter(self, priority: Priority) -> None:
-        if self._free > 0:
-            self._free -= 1
+        if self._take(priority):
             return
         self._count += 1
         ticket = _Ticket(Waiting(priority, self._clock.monotonic(), self._count))
@@ -77,15 +81,29 @@ class Lanes:
             if ticket in self._line:
                 self._line.remove(ticket)
             if not ticket.turn.cancelled():  # handed over in the same instant: pass it on
-                self._leave()
+                self._leave(priority)
             raise
 
-    def _leave(self) -> None:
+    def _take(self, priority: Priority) -> bool:
+        if not self._may_enter(priority):
+            return False
+        self._free -= 1
+        self._free_for_others -= priority is not Priority.URGENT
+        return True
+
+    def _may_enter(self, priority: Priority) -> bool:
+        return self._free > 0 and (priority is Priority.URGENT or self._free_for_others > 0)
+
+    def _leave(self, priority: Priority) -> None:
+        self._free += 1
+        self._free_for_others += priority is not Priority.URGENT
         # A caller that was cancelled and has not run since still stands in line.
         self._line = [ticket for ticket in self._line if not ticket.turn.done()]
-        if not self._line:
-            self._free += 1
+        admissible = [t for t in self._line if self._may_enter(t.waiting.priority)]
+        if not admissible:
             return
         now = self._clock.monotonic()
-        ticket = self._line.pop(pick([ticket.waiting for ticket in self._line], now))
+        ticket = admissible[pick([t.waiting for t in admissible], now)]
+        self._line.remove(ticket)
+        self._take(ticket.waiting.priority)
         ticket.turn.set_result(None)

@@ -51,6 +51,7 @@ class Landing:
         billed: tokens billed by account, by the provider's count.
         requests: calls made.
         attempts: calls that failed on the way.
+        limited_seconds: time spent waiting for permits of the rate limit.
     """
 
     digests: Sequence[Digest]
@@ -60,11 +61,12 @@ class Landing:
     billed: Mapping[Account, int] = field(default_factory=dict)
     requests: int = 0
     attempts: Sequence[Attempt] = ()
+    limited_seconds: float = 0.0
 
     @property
     def wait_seconds(self) -> float:
-        """Time spent waiting between attempts."""
-        return sum(attempt.waited_seconds for attempt in self.attempts)
+        """Time spent waiting between attempts, and for permits."""
+        return self.limited_seconds + sum(attempt.waited_seconds for attempt in self.attempts)
 
 
 class Row(IntEnum):
