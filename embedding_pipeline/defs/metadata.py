@@ -26,7 +26,8 @@ DIMENSIONS_TAG: Final = "embedding_pipeline/dimensions"
 FINGERPRINT_TAG: Final = "embedding_pipeline/fingerprint"
 
 PREVIEW_ROWS: Final = 5
-PREVIEW_CHARACTERS: Final = 80
+PREVIEW_TEXT: Final = 80
+PREVIEW_ID: Final = 28
 _NANO: Final = 1e9
 _LONGEST_TAG: Final = 63
 
@@ -40,7 +41,7 @@ def raw_chunks(report: RawReport, datasets: "Datasets") -> Finished:
         "tokens": report.input_tokens,
         "seconds": report.seconds,
     }
-    shown = ("chunk_id", "project", "token_count", "text")
+    shown = ("text", "project", "token_count", "chunk_id")
     metadata = {**_numbers(figures), **_file(datasets.raw_chunks(report.partition), shown)}
     if report.rejected:
         metadata["rejected_by_reason"] = dg.MetadataValue.json(dict(report.rejected))
@@ -61,7 +62,7 @@ def deduped_chunks(report: DedupReport, datasets: "Datasets") -> tuple[Finished,
     }
     left_out = {"rows": duplicates} | {f"rows_{how}": n for how, n in report.duplicates.items()}
     day = report.partition
-    shown = ("chunk_id", "project", "token_count", "text")
+    shown = ("text", "project", "token_count", "chunk_id")
     pairs = ("chunk_id", "representative_id", "method", "similarity")
     return (
         Finished(
@@ -126,8 +127,6 @@ def cost_summary(report: CostReport, table: "pa.Table", datasets: "Datasets") ->
         "requests": report.requests,
         "cost_usd": report.cost_nano_usd / _NANO,
         "saved_usd": report.saved_nano_usd / _NANO,
-        "cost_nano_usd": report.cost_nano_usd,
-        "saved_nano_usd": report.saved_nano_usd,
     }
     file = datasets.cost_summary(report.partition)
     metadata = {**_numbers(figures), **_file(file, ())}
@@ -141,8 +140,8 @@ def cost_report(partition: str, figures: Mapping[str, float]) -> CostReport:
         partition=partition,
         chunks=int(figures["chunks"]),
         input_tokens=int(figures["tokens"]),
-        cost_nano_usd=int(figures["cost_nano_usd"]),
-        saved_nano_usd=int(figures["saved_nano_usd"]),
+        cost_nano_usd=round(figures["cost_usd"] * _NANO),
+        saved_nano_usd=round(figures["saved_usd"] * _NANO),
         requests=int(figures["requests"]),
         rows=int(figures["rows"]),
     )
@@ -159,10 +158,13 @@ def figures_of(metadata: Metadata) -> dict[str, float]:
 
 
 def _numbers(figures: Mapping[str, int | float]) -> dict[str, dg.MetadataValue]:
+    """Figures as the UI plots them; nine decimals are a nano-dollar."""
     made: dict[str, dg.MetadataValue] = {}
     for key, value in figures.items():
-        whole = isinstance(value, int)
-        made[key] = dg.MetadataValue.int(int(value)) if whole else dg.MetadataValue.float(value)
+        if isinstance(value, int):
+            made[key] = dg.MetadataValue.int(value)
+        else:
+            made[key] = dg.MetadataValue.float(round(value, 9))
     return made
 
 
@@ -185,7 +187,7 @@ def _columns(schema: "pa.Schema") -> dg.TableSchema:
 def _preview(file: "PartitionFile", shown: Sequence[str]) -> dg.MetadataValue:
     batches = file.iter_batches(shown, PREVIEW_ROWS)
     rows = [row for batch in islice(batches, 1) for row in batch.to_pylist()]
-    records = [dg.TableRecord({key: _short(row[key]) for key in shown}) for row in rows]
+    records = [dg.TableRecord({key: _short(key, row[key]) for key in shown}) for row in rows]
     columns = [dg.TableColumn(name, _column_type(file.schema, name)) for name in shown]
     return dg.MetadataValue.table(records, dg.TableSchema(columns=columns))
 
@@ -194,11 +196,14 @@ def _column_type(schema: "pa.Schema", name: str) -> str:
     return str(schema.field(name).type)
 
 
-def _short(value: object) -> str | int | float | bool | None:
+def _short(column: str, value: object) -> str | int | float | bool | None:
+    """A cell that leaves room for the others: the start of a text, the end of an id."""
     if isinstance(value, int | float) or value is None:
         return value
     text = " ".join(str(value).split())
-    return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
+    if column == "text":
+        return text if len(text) <= PREVIEW_TEXT else text[: PREVIEW_TEXT - 1] + "…"
+    return text if len(text) <= PREVIEW_ID else "…" + text[1 - PREVIEW_ID :]
 
 
 def _bullets(lines: Sequence[str]) -> str:

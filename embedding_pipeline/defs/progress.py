@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 EVERY_SECONDS: Final = 10.0
 EVERY_SHARE: Final = 0.05
+WARMED_UP: Final = 5.0
+"""Seconds before a pace means anything: what is cached is done at once."""
 
 
 class ProgressLog:
@@ -39,7 +41,7 @@ def line(progress: "Progress") -> str:
     """Done, total, pace, money and time left, in one line."""
     parts = [_share(progress), f"{progress.tokens_per_second:,.0f} tokens/s"]
     parts.append(f"${progress.cost_nano_usd / 1e9:,.4f} so far")
-    if progress.seconds_left is not None:
+    if progress.seconds_left is not None and progress.seconds >= WARMED_UP:
         parts.append(f"about {duration(progress.seconds_left)} left")
     return ", ".join(parts)
 

@@ -44,6 +44,10 @@ def test_a_line_says_how_far_how_fast_how_much_and_how_long() -> None:
     )
 
 
+def test_a_pace_of_the_first_moments_is_no_forecast() -> None:
+    assert "left" not in line(progress(250, 0.1))
+
+
 def test_a_total_that_is_not_known_is_left_out() -> None:
     assert line(progress(250, 10.0, None)) == "250 chunks, 2,500 tokens/s, $0.5000 so far"
 
