@@ -30,9 +30,9 @@ FIGURES: Final = (
 _COLUMNS: Final = (
     count("chunks", "chunks"),
     count("requests", "requests"),
-    count("tokens billed", "input_tokens"),
+    count("tokens", "input_tokens"),
     money("cost", "cost_nano_usd"),
-    money("of it unknown", "unknown_nano_usd"),
+    money("unknown", "unknown_nano_usd"),
     money("saved", "saved_nano_usd"),
 )
 
@@ -52,8 +52,8 @@ _COLUMNS: Final = (
 def costs(start: date | None, end: date | None, by: tuple[str, ...], as_json: bool) -> None:
     """What was spent and saved, from the ledger and the cost summaries.
 
-    Money is the ledger's: every request counts, failed and interrupted ones included.
-    "unknown" is money that was in flight when a process died. Online calls belong to no
+    Tokens and money are the ledger's: every request counts, failed and interrupted ones
+    included. "unknown" is the part that was in flight when a process died. Online calls belong to no
     day and are shown when no --start or --end is given.
     """
     from embedding_pipeline.settings import load_settings

@@ -69,7 +69,10 @@ def _rich_table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left")
+        if column.right:  # a number is whole or useless; text may take a second line
+            table.add_column(column.title, justify="right", no_wrap=True)
+        else:
+            table.add_column(column.title, overflow="fold")
     for cells in _cells(rows, columns):
         table.add_row(*map(Text, cells))
     Console().print(table)

@@ -22,12 +22,13 @@ OnProgress = Callable[["Progress"], None]
 class Meter:
     """Passes progress on and remembers how many texts were embedded, over all runs.
 
-    Attributes:
-        embedded: texts embedded since the meter was made.
+    Args:
+        show: gives, for each run anew, what draws its progress.
     """
 
-    def __init__(self, show: OnProgress) -> None:
-        self._show = show
+    def __init__(self, show: Callable[[], OnProgress]) -> None:
+        self._new = show
+        self._show = show()
         self._finished = 0
         self._current = 0
 
@@ -37,14 +38,13 @@ class Meter:
         return self._finished + self._current
 
     def __call__(self, progress: "Progress") -> None:
-        if progress.embedded < self._current:
-            self.next_run()
         self._current = progress.embedded
         self._show(progress)
 
     def next_run(self) -> None:
         """What comes now belongs to another run."""
         self._finished, self._current = self.embedded, 0
+        self._show = self._new()
 
 
 @contextmanager
@@ -52,9 +52,9 @@ def showing(what: str) -> Iterator[Meter]:
     """A meter that shows progress for as long as the block lasts."""
     if sys.stderr.isatty():
         with _bar(what) as show:
-            yield Meter(show)
+            yield Meter(lambda: show)
     else:
-        yield Meter(_lines())
+        yield Meter(_lines)
 
 
 def _lines() -> OnProgress:
