@@ -1,0 +1,57 @@
+"""Single flight: a key is fetched by one flight at a time, whatever process it is in."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from embedding_pipeline.cache import claims
+from embedding_pipeline.errors import StateError
+from embedding_pipeline.ledger import flights
+from embedding_pipeline.ledger.flights import Flight
+from embedding_pipeline.records import Kind, digest_of
+from embedding_pipeline.state.store import Store
+from embedding_pipeline_tests.stores import open_store
+
+pytestmark = pytest.mark.anyio
+
+KEYS = [digest_of(str(n)) for n in range(1200)]
+
+
+def fly(connection: Connection, name: str) -> None:
+    flight = Flight(name, "owner", 1, "", "openai", Kind.API, 20, ())
+    flights.open_flight(connection, flight, 0)
+
+
+async def test_a_claim_is_seen_by_another_store_on_the_file(store: Store, tmp_path: Path) -> None:
+    await store.write(lambda c: claims.claim(c, 1, KEYS, "f"))
+    with open_store(tmp_path) as other:
+        assert await other.read(lambda c: claims.held(c, 1, KEYS)) == set(KEYS)
+        assert await other.read(lambda c: claims.held(c, 2, KEYS)) == set()
+
+
+async def test_a_key_cannot_be_claimed_twice(store: Store, tmp_path: Path) -> None:
+    await store.write(lambda c: claims.claim(c, 1, KEYS[:2], "f"))
+    with open_store(tmp_path) as other, pytest.raises(StateError):
+        await other.write(lambda c: claims.claim(c, 1, KEYS[1:3], "g"))
+    assert await store.read(lambda c: claims.held(c, 1, KEYS)) == set(KEYS[:2])
+
+
+async def test_a_flight_gives_back_its_own_keys_only(store: Store) -> None:
+    await store.write(lambda c: claims.claim(c, 1, KEYS[:2], "f"))
+    await store.write(lambda c: claims.claim(c, 1, KEYS[2:4], "g"))
+    await store.write(lambda c: claims.release(c, 1, KEYS, "f"))
+    assert await store.read(lambda c: claims.held(c, 1, KEYS)) == set(KEYS[2:4])
+
+
+async def test_keys_of_flights_that_are_gone_are_given_back(store: Store) -> None:
+    await store.write(lambda c: fly(c, "alive"))
+    await store.write(lambda c: claims.claim(c, 1, KEYS[:2], "alive"))
+    await store.write(lambda c: claims.claim(c, 1, KEYS[2:9], "gone"))
+    assert await store.write(claims.release_orphans) == 7
+    assert await store.read(lambda c: claims.held(c, 1, KEYS)) == set(KEYS[:2])
+
+
+async def test_claiming_nothing_is_nothing(store: Store) -> None:
+    await store.write(lambda c: claims.claim(c, 1, [], "f"))
+    assert await store.read(lambda c: claims.held(c, 1, [])) == set()
