@@ -7,7 +7,7 @@ local UNIT, FULL_MS, LONGEST_MS = 60000, 1000000, 60000
 local SAFE_TOKENS, SAFE_REQUESTS = 40000, 60
 local MOST_TOKENS, MOST_REQUESTS = 1000000000, 10000000
 local EASE, EASE_RAMP, QUICK, CREEP = 70, 50, 20, 1
-local LEAST, LEAST_SAFE = 20, 4
+local LEAST, LEAST_SAFE, BACK_MS = 20, 4, 2000
 local RAMP_FROM, RAMP_MS, ACKNOWLEDGED_MS = 1000000, 1800000, 100
 local CLIENT_MS, WANTS_MS, AGEING_MS, LONGEST_BLOCK_MS = 60000, 5000, 10000, 600000
 local MICROS, LONGEST_US, MOST_TOTALS, OTHERS = 60000000, 10000000000, 256, "…"
@@ -146,7 +146,6 @@ local stored = redis.call("GET", KEYS[1])
 local state
 if stored then
   state = cjson.decode(stored)
-  now = max(now, state.at)
 else
   state = {at = now, blocked_until = 0, tags = {}, served = {now, now, now}, clients = {},
            totals = {}, refusals = {0, 0},
@@ -154,6 +153,15 @@ else
            requests = new_bucket(MOST_REQUESTS, SAFE_REQUESTS, terms.requests, now)}
 end
 local tokens, requests = state.tokens, state.requests
+
+local function rewind(by)
+  for _, b in ipairs({tokens, requests}) do
+    if b.eased_at > 0 then b.eased_at = max(b.eased_at - by, 1) end
+    b.grown_at = b.grown_at - by
+  end
+  for i, at in ipairs(state.served) do state.served[i] = at - by end
+  state.blocked_until, state.at, state.clients = state.blocked_until - by, state.at - by, {}
+end
 
 local function advance()
   local elapsed = now - state.at
@@ -364,6 +372,8 @@ local function grant()
           rates = {tokens.rate, requests.rate}, known = {known(tokens), known(requests)}}
 end
 
+if state.at - now > BACK_MS then rewind(state.at - now) end
+now = max(now, state.at)
 advance()
 for _, news in ipairs(ask.news) do hear(news) end
 post()

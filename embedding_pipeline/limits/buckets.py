@@ -122,6 +122,12 @@ def refill(bucket: Bucket, elapsed: int, span: int) -> Bucket:
     return replace(bucket, level=level)
 
 
+def rewound(bucket: Bucket, by: int) -> Bucket:
+    """The same bucket after the clock was set back by ``by`` ms."""
+    eased_at = max(bucket.eased_at - by, 1) if bucket.eased_at else 0
+    return replace(bucket, eased_at=eased_at, grown_at=bucket.grown_at - by)
+
+
 def decide(bucket: Bucket, cost: int, floor: int, span: int) -> Decision:
     """Whether ``cost`` units may go.
 

@@ -20,16 +20,34 @@ CLIENT_MS: Final = 60_000
 
 LONGEST_BLOCK_MS: Final = 600_000
 
+BACK_MS: Final = 2_000
+"""A clock that is further back than this was set back, and is not just a little behind."""
+
 
 def exchange(state: State | None, terms: Terms, ask: Ask, now: int) -> tuple[State, Answer]:
     """One step: time passes, news is heard, wants are posted, permits are given."""
     state = fresh(terms, now) if state is None else state
+    if state.at - now > BACK_MS:
+        state = _rewound(state, state.at - now)
     now = max(now, state.at)
     state = _advance(state, terms, ask, now)
     for news in ask.news:
         state = _hear(state, terms, ask, news, now)
     state = _post(state, terms, ask, now)
     return _grant(state, terms, ask, now)
+
+
+def _rewound(state: State, by: int) -> State:
+    """The clock was set back: so is everything that happened, or nobody would go for that long."""
+    return replace(
+        state,
+        at=state.at - by,
+        tokens=buckets.rewound(state.tokens, by),
+        requests=buckets.rewound(state.requests, by),
+        blocked_until=state.blocked_until - by,
+        served=tuple(at - by for at in state.served),
+        clients={},
+    )
 
 
 def _advance(state: State, terms: Terms, ask: Ask, now: int) -> State:
