@@ -53,8 +53,8 @@ def costs(start: date | None, end: date | None, by: tuple[str, ...], as_json: bo
     """What was spent and saved, from the ledger and the cost summaries.
 
     Tokens and money are the ledger's: every request counts, failed and interrupted ones
-    included. "unknown" is the part that was in flight when a process died. Online calls belong to no
-    day and are shown when no --start or --end is given.
+    included. "unknown" is the part that was in flight when a process died. Online calls
+    belong to no day and are shown when neither --start nor --end is given.
     """
     from embedding_pipeline.settings import load_settings
 
