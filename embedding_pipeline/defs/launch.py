@@ -20,6 +20,7 @@ from embedding_pipeline.defs.automation import JOB, daily_partitions
 from embedding_pipeline.defs.compat import range_tags
 from embedding_pipeline.defs.graph import build_graph
 from embedding_pipeline.defs.instance import open_instance
+from embedding_pipeline.defs.orphans import end_orphans, process_tag
 from embedding_pipeline.defs.outcomes import RunOutcome, contiguous, outcome_of
 from embedding_pipeline.defs.resources import EmbedderResource
 from embedding_pipeline.errors import ConfigurationError
@@ -107,7 +108,7 @@ class Launcher:
             self._job.execute_in_process(
                 instance=self._instance,
                 asset_selection=self._assets,
-                tags={**tags, **range_tags(partitions[0], partitions[-1])},
+                tags={**tags, **process_tag(), **range_tags(partitions[0], partitions[-1])},
                 run_config=_QUIET,
                 run_id=run_id,
                 raise_on_error=False,
@@ -152,6 +153,7 @@ def backfill(
     available = available_days(settings)
     days = select_days(available, start, end)
     with open_instance(settings, home) as instance:
+        end_orphans(instance)
         launcher = Launcher(settings, instance, assets=assets, on_progress=on_progress, clock=clock)
         waiting = deque(contiguous(days, available, max(1, partitions_per_run)))
         backfill_id, runs = uuid4().hex[:8], list[RunOutcome]()

@@ -41,6 +41,11 @@ def this_process() -> Owner:
     return Owner(uuid.uuid4().hex, _host(), pid, _started(pid))
 
 
+def ended(owner: Owner) -> bool:
+    """Whether the owner's process is known to be gone; of another machine nothing is known."""
+    return owner.host == _host() and _gone(owner.pid, owner.started)
+
+
 def register(connection: Connection, owner: Owner, now_ms: int) -> None:
     """Write the owner's first lease."""
     connection.execute(

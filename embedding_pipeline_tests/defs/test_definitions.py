@@ -58,13 +58,13 @@ def test_loading_brings_in_nothing_that_only_a_run_needs(project: Project) -> No
     assert done.stdout.strip() == "[]"
 
 
-def test_importing_the_module_reads_no_settings(tmp_path: Path) -> None:
-    code = "import embedding_pipeline.definitions"
+def test_importing_the_module_reads_no_settings_and_no_arrow(tmp_path: Path) -> None:
+    code = "import sys, embedding_pipeline.definitions; sys.exit('pyarrow' in sys.modules)"
     (tmp_path / "pipeline.yaml").write_text("nonsense: [")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False
     )
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stderr
 
 
 def test_both_ways_to_find_the_location_name_it_the_same(repository: Path) -> None:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -10,10 +11,11 @@ import pytest
 
 from embedding_pipeline.defs.instance import dagster_home, open_instance
 from embedding_pipeline.defs.launch import BACKFILL_TAG, backfill, select_days
+from embedding_pipeline.defs.orphans import end_orphans, process_tag
 from embedding_pipeline.defs.outcomes import RunOutcome
 from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.service.work import Progress
-from embedding_pipeline_tests.defs.books import check_statuses, materializations
+from embedding_pipeline_tests.defs.books import check_statuses, materializations, run_status
 from embedding_pipeline_tests.defs.conftest import DAYS, DISTINCT, Project
 from embedding_pipeline_tests.fake_openai.faults import Fault
 
@@ -122,21 +124,54 @@ print("stopped" if outcome.stopped else "not stopped", len(outcome.runs), flush=
 """
 
 
-def test_ctrl_c_ends_the_run_in_hand_and_the_backfill(
-    project: Project, instance: dg.DagsterInstance
-) -> None:
+@pytest.fixture
+def interrupted(project: Project) -> Iterator[subprocess.Popen[str]]:
+    """A backfill of one day after another in a process of its own, waiting for the API."""
     project.api.fault(Fault("hang", seconds=30))
     command = [sys.executable, "-c", INTERRUPTED, DAYS[0], DAYS[3], str(project.home)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         child.stdout.readline()
         wait_for_request(project)
-        child.send_signal(signal.SIGINT)
-        assert child.stdout.read().strip() == "stopped 1"
-        assert child.wait(30) == 0
+        yield child
+        child.kill()
+
+
+def test_ctrl_c_ends_the_run_in_hand_and_the_backfill(
+    project: Project, instance: dg.DagsterInstance, interrupted: subprocess.Popen[str]
+) -> None:
+    interrupted.send_signal(signal.SIGINT)
+    assert interrupted.stdout is not None
+    assert interrupted.stdout.read().strip() == "stopped 1"
+    assert interrupted.wait(30) == 0
     (run,) = instance.get_runs()
     assert run.is_finished
     assert sorted(materializations(instance, "deduped_chunks")) == [DAYS[0]]
+
+
+def test_a_run_that_was_killed_is_not_in_progress_for_good(
+    project: Project, instance: dg.DagsterInstance, interrupted: subprocess.Popen[str]
+) -> None:
+    interrupted.kill()
+    interrupted.wait(30)
+    (killed,) = instance.get_runs()
+    assert not killed.is_finished
+    project.api.fault()
+    assert backfill(project.settings, DAYS[0], DAYS[0], home=project.home).success
+    assert run_status(instance, killed.run_id) == "FAILURE"
+    assert len(instance.get_runs()) == 2
+    assert project.api.books.billed_twice == 0
+
+
+def test_a_run_that_is_alive_is_left_alone(instance: dg.DagsterInstance) -> None:
+    instance.create_run_for_job(job, tags=process_tag())
+    instance.create_run_for_job(job)
+    assert end_orphans(instance) == []
+
+
+@dg.job
+def job() -> None:
+    """Of nothing."""
 
 
 def wait_for_request(project: Project) -> None:

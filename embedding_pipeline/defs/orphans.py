@@ -1,0 +1,53 @@
+"""Runs of ours whose process is gone.
+
+Belongs here: finding the ones that were killed, and saying so. Dagster watches over runs
+that it launched itself; one that our command line ran in its own process would stand as
+"started" for good, and its partitions as being materialized. Does not belong here:
+running anything again.
+"""
+
+import json
+from typing import Final
+
+import dagster as dg
+
+from embedding_pipeline.state.owners import Owner, ended, this_process
+
+PROCESS_TAG: Final = ".dagster/embedding_pipeline_process"
+"""Which process a run is in. The prefix keeps it out of sight in the UI."""
+
+_UNFINISHED: Final = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def process_tag() -> dict[str, str]:
+    """The tag for a run that is about to start in this process."""
+    here = this_process()
+    return {PROCESS_TAG: json.dumps([here.host, here.pid, here.started])}
+
+
+def end_orphans(instance: dg.DagsterInstance) -> list[str]:
+    """Mark our runs whose process is gone as failed; returns their ids."""
+    found = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
+        owner = _owner(run.tags.get(PROCESS_TAG, ""))
+        if owner is not None and ended(owner):
+            instance.report_run_failed(
+                run,
+                f"Process {owner.pid} ended without a word, as when it is killed. What it paid "
+                "for is in the cache: run the same days again.",
+            )
+            found.append(run.run_id)
+    return found
+
+
+def _owner(tag: str) -> Owner | None:
+    try:
+        host, pid, started = json.loads(tag)
+        return Owner("", str(host), int(pid), str(started))
+    except (ValueError, TypeError):
+        return None
