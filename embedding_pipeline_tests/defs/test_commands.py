@@ -64,7 +64,7 @@ def test_a_day_before_the_first_is_refused(project: Project) -> None:
 
 @contextmanager
 def daemon(project: Project) -> Iterator[None]:
-    """``dagster-daemon run`` in a session of its own; all of it is gone afterwards."""
+    """``dagster-daemon run`` in a process group of its own; all of it is gone afterwards."""
     with (
         (project.root / "daemon.log").open("w") as log,
         subprocess.Popen(
