@@ -14,3 +14,8 @@ def open_store(folder: Path, clock: FakeClock | None = None) -> Store:
 def url_in(folder: Path) -> str:
     """Where ``open_store`` keeps it."""
     return f"sqlite:///{folder / 'state.db'}"
+
+
+def another(store: Store) -> Store:
+    """A second store on the same database, as another process would open it."""
+    return Store(store.url, FakeClock())

@@ -11,7 +11,7 @@ from embedding_pipeline.ledger import flights
 from embedding_pipeline.ledger.flights import Flight
 from embedding_pipeline.records import Kind, digest_of
 from embedding_pipeline.state.store import Store
-from embedding_pipeline_tests.stores import open_store
+from embedding_pipeline_tests.stores import another
 
 pytestmark = pytest.mark.anyio
 
@@ -25,14 +25,14 @@ def fly(connection: Connection, name: str) -> None:
 
 async def test_a_claim_is_seen_by_another_store_on_the_file(store: Store, tmp_path: Path) -> None:
     await store.write(lambda c: claims.claim(c, 1, KEYS, "f"))
-    with open_store(tmp_path) as other:
+    with another(store) as other:
         assert await other.read(lambda c: claims.held(c, 1, KEYS)) == set(KEYS)
         assert await other.read(lambda c: claims.held(c, 2, KEYS)) == set()
 
 
 async def test_a_key_cannot_be_claimed_twice(store: Store, tmp_path: Path) -> None:
     await store.write(lambda c: claims.claim(c, 1, KEYS[:2], "f"))
-    with open_store(tmp_path) as other, pytest.raises(StateError):
+    with another(store) as other, pytest.raises(StateError):
         await other.write(lambda c: claims.claim(c, 1, KEYS[1:3], "g"))
     assert await store.read(lambda c: claims.held(c, 1, KEYS)) == set(KEYS[:2])
 

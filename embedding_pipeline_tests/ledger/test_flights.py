@@ -13,7 +13,7 @@ from embedding_pipeline.ledger.shares import Share
 from embedding_pipeline.records import Account, Kind, Space
 from embedding_pipeline.state import schema
 from embedding_pipeline.state.store import Store
-from embedding_pipeline_tests.stores import open_store
+from embedding_pipeline_tests.stores import another
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +85,7 @@ async def test_what_a_dead_owner_had_out_is_booked_as_unknown_once(
     books: Store, tmp_path: Path
 ) -> None:
     await books.write(lambda c: flights.open_flight(c, flight("g", "other"), NOW))
-    with open_store(tmp_path) as other:
+    with another(books) as other:
         assert await other.write(lambda c: flights.expire(c, ["owner"], NOW)) == 1
         assert await other.write(lambda c: flights.expire(c, ["owner"], NOW)) == 0
     assert await books.read(out) == {"g"}
