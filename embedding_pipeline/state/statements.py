@@ -6,10 +6,18 @@ which rows, or when.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
+
+BATCH: Final = 500
+"""Keys or rows in one statement."""
+
+MOST_PARAMETERS: Final = 4_000
+"""Parameters in one statement; far below every database's bound."""
 
 
 def insert_many(
@@ -23,15 +31,21 @@ def insert_many(
         rows: values; none are converted, so they must be what the driver takes.
         skip: leave out rows whose key is there already, instead of failing.
     """
-    if not rows:
-        return
-    mark = _mark(connection)
+    mark, many = _mark(connection), min(MOST_PARAMETERS // len(table.columns), BATCH)
+    for start in range(0, len(rows), many):
+        part = rows[start : start + many]
+        statement = _insert(table, mark, len(part), skip=skip)
+        connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
+
+
+@cache
+def _insert(table: Table, mark: str, rows: int, *, skip: bool) -> str:
+    """One statement for all rows: ``executemany`` would take the GIL anew for each."""
     columns = ", ".join(f'"{column.name}"' for column in table.columns)
-    marks = ", ".join([mark] * len(table.columns))
+    marks = ", ".join([f"({', '.join([mark] * len(table.columns))})"] * rows)
     conflict = " ON CONFLICT DO NOTHING" if skip else ""
     # Names come from our own schema, values are parameters.
-    statement = f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks}){conflict}'  # noqa: S608
-    connection.exec_driver_sql(statement, list(rows))
+    return f'INSERT INTO "{table.name}" ({columns}) VALUES {marks}{conflict}'  # noqa: S608
 
 
 def upsert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
@@ -39,10 +53,6 @@ def upsert_into(connection: Connection, table: Table) -> sqlite.Insert | postgre
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
-
-
-BATCH: Final = 500
-"""Keys in one statement; far below every database's bound on parameters."""
 
 
 def select_by_digest(
