@@ -21,6 +21,7 @@ def test_the_demo_embeds_ten_thousand_chunks_once(
         "OPENAI_BASE_URL": fake_openai_process.base_url,
         "OPENAI_API_KEY": KEY,
     }
+    fake_openai_process.limit(rpm=1e5, tpm=1e8)  # told by its headers, and learned from them
     first = folder.run("demo", **environment)
     assert first.returncode == 0, first.stderr
     total = next(line for line in first.stdout.splitlines() if line.startswith("total"))
