@@ -221,6 +221,7 @@ def service_config(settings: Settings, run_id: str) -> ServiceConfig:
             max_inputs=min(requests.max_inputs, LOCAL_MAX_INPUTS) if local else requests.max_inputs,
             max_input_tokens=spec.max_input_tokens,
             target_tokens=max(requests.target_tokens, spec.max_input_tokens),
+            bucket=_bucket(limits.tokens_per_minute, spec),
         ),
         rules=rules,
         max_in_flight=min(limits.max_in_flight, LOCAL_IN_FLIGHT) if local else limits.max_in_flight,
@@ -231,6 +232,13 @@ def service_config(settings: Settings, run_id: str) -> ServiceConfig:
         run_id=run_id,
         fingerprint=fingerprint(settings),
     )
+
+
+def _bucket(tokens_per_minute: int | None, spec: ModelSpec) -> int | None:
+    """The provider's bucket holds a minute's worth: a larger request would never pass."""
+    if tokens_per_minute is None or spec.is_local:
+        return None
+    return max(tokens_per_minute, spec.max_input_tokens)
 
 
 def fingerprint(settings: Settings) -> str:

@@ -192,8 +192,11 @@ class CircuitOpen(ProviderError):
 
 
 class NoPermit(ProviderError):
-    """No permit of the shared rate limit: the wait reached its bound (the message says who is
-    ahead), or the state of the limit cannot be reached. Nothing was sent."""
+    """Our own rate limit gave no permit, and nothing was sent.
+
+    The wait reached its bound (the message says who is ahead), or the limit's state cannot
+    be reached.
+    """
 
 
 class TransientProviderError(ProviderError):

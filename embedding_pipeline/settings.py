@@ -247,10 +247,6 @@ def _later(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.dedup.near or settings.dedup.scope_days:
         key = "dedup.near" if settings.dedup.near else "dedup.scope_days"
         yield key, "near-duplicate detection"
-    if settings.limits.requests_per_minute or settings.limits.tokens_per_minute:
-        yield "limits", "rate limits shared by all processes"
-    if settings.tenants:
-        yield "tenants", "fair shares of the rate limit"
     if settings.budgets:
         yield "budgets", "budgets"
     if settings.alerts.webhook_url_env:
@@ -266,10 +262,6 @@ def _later(settings: Settings) -> Iterator[tuple[str, str]]:
 def _later_storage(settings: Settings) -> Iterator[tuple[str, str]]:
     if "://" in settings.data_dir:
         yield "data_dir", "object storage for datasets"
-    if settings.state_url and not settings.state_url.startswith("sqlite"):
-        yield "state_url", "a state store other than SQLite"
-    if settings.redis_url:
-        yield "redis_url", "the Redis cache tier"
     if settings.cache.max_gb is not None:
         yield "cache.max_gb", "eviction from the database tier"
 

@@ -15,6 +15,7 @@ from embedding_pipeline.cli.demo import demo
 from embedding_pipeline.cli.doctor import doctor
 from embedding_pipeline.cli.endings import EXIT_CODES, PROGRAM
 from embedding_pipeline.cli.failed import failed
+from embedding_pipeline.cli.limits import limits
 from embedding_pipeline.cli.search import search
 
 _CODES: Final = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES)
@@ -62,6 +63,6 @@ def root(**_: Any) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
 
-for _command in (demo, backfill, search, costs, failed, doctor):
+for _command in (demo, backfill, search, costs, failed, limits, doctor):
     root.add_command(_command)
 _accept_debug(root)

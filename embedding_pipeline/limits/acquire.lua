@@ -7,7 +7,7 @@ local UNIT, FULL_MS, LONGEST_MS = 60000, 1000000, 60000
 local SAFE_TOKENS, SAFE_REQUESTS = 40000, 60
 local MOST_TOKENS, MOST_REQUESTS = 1000000000, 10000000
 local EASE, EASE_RAMP, QUICK, CREEP = 70, 50, 20, 1
-local LEAST, LEAST_SAFE, BACK_MS = 20, 4, 2000
+local EASE_BLIND, LEAST, LEAST_SAFE, BACK_MS = 30, 20, 4, 2000
 local RAMP_FROM, RAMP_MS, ACKNOWLEDGED_MS = 1000000, 1800000, 100
 local CLIENT_MS, WANTS_MS, AGEING_MS, LONGEST_BLOCK_MS = 60000, 5000, 10000, 600000
 local MICROS, LONGEST_US, MOST_TOTALS, OTHERS = 60000000, 10000000000, 256, "…"
@@ -114,6 +114,7 @@ local function refuse(b, rate_before, news, now)
   local per_cent = EASE
   if news.kind == "ramp" then per_cent, b.ramping = EASE_RAMP, 1 end
   b.failed, b.eased_at, b.grown_at = b.rate, now, now
+  if not known(b) then per_cent = min(per_cent, EASE_BLIND) end
   b.rate = min(max(floor(b.rate * per_cent / 100), least(b)), b.rate)
 end
 

@@ -31,6 +31,9 @@ EASE: Final = 70
 EASE_RAMP: Final = 50
 """… after being told that the ramp was too steep."""
 
+EASE_BLIND: Final = 30
+"""… where no limit is known, and the rate may have run far ahead of it."""
+
 LEAST: Final = 20
 LEAST_SAFE: Final = 4
 """Refusals lower the rate to a twentieth of a known ceiling, or a quarter of the safe rate."""
@@ -204,7 +207,8 @@ def refused(bucket: Bucket, granted_at: int, now: int, per_cent: int) -> Bucket:
     bucket = replace(bucket, level=min(bucket.level, 0))
     if granted_at <= bucket.eased_at:
         return bucket
-    rate = min(max(bucket.rate * per_cent // 100, bucket.least), bucket.rate)
+    left = per_cent if bucket.known else min(per_cent, EASE_BLIND)
+    rate = min(max(bucket.rate * left // 100, bucket.least), bucket.rate)
     ramping = 1 if per_cent == EASE_RAMP else bucket.ramping
     return replace(
         bucket, rate=rate, failed=bucket.rate, eased_at=now, grown_at=now, ramping=ramping
