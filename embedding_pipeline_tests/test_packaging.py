@@ -39,11 +39,7 @@ def test_a_lock_is_pins_and_hashes_and_nothing_else(repository: Path, name: str)
     hashes = [line for line in lines if HASH.fullmatch(line)]
     assert pins
     assert len(pins) + len(hashes) == len(lines)
-    assert all(
-        HASH.fullmatch(after)
-        for line, after in pairwise(lines)
-        if PIN.fullmatch(line)
-    )
+    assert all(HASH.fullmatch(after) for line, after in pairwise(lines) if PIN.fullmatch(line))
 
 
 @pytest.mark.parametrize(
