@@ -11,13 +11,14 @@ vectors, books the bill and gives the claims back. Killed in between, the next p
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 from sqlalchemy import Connection
 
 from embedding_pipeline.cache import claims, database
 from embedding_pipeline.clock import Clock
-from embedding_pipeline.errors import CircuitOpen, ProviderError, StateError
+from embedding_pipeline.errors import CircuitOpen, NoPermit, ProviderError, StateError
 from embedding_pipeline.ledger import flights
 from embedding_pipeline.ledger.flights import Flight
 from embedding_pipeline.ledger.shares import Share, divide, shares_of
@@ -35,6 +36,11 @@ from embedding_pipeline.state import owners
 from embedding_pipeline.state.store import Store
 
 log = logging.getLogger(__name__)
+
+NOT_SENT: Final = (CircuitOpen, NoPermit)
+"""Errors of our own making: no call was made."""
+
+_NO_CALLS: Final = frozenset(kind.__name__ for kind in NOT_SENT)
 
 
 @dataclass(frozen=True)
@@ -287,8 +293,8 @@ class Books:
 
 
 def attempts_of(exc: ProviderError) -> Sequence[Attempt]:
-    """The calls behind an error; one, where nothing retried. An open circuit is no call."""
-    if exc.attempts or isinstance(exc, CircuitOpen):
+    """The calls behind an error; one, where nothing retried and something was sent."""
+    if exc.attempts or isinstance(exc, NOT_SENT):
         return exc.attempts
     fault = exc.fault
     code = fault.code or str(fault.status or "")
@@ -380,7 +386,7 @@ def _without(left: dict[Digest, Item], digests: Sequence[Digest]) -> dict[Digest
 
 
 def _calls(attempts: Iterable[Attempt]) -> int:
-    return sum(attempt.error != CircuitOpen.__name__ for attempt in attempts)
+    return sum(attempt.error not in _NO_CALLS for attempt in attempts)
 
 
 def _waited_ms(attempts: Iterable[Attempt]) -> int:
