@@ -47,7 +47,9 @@ asks = st.builds(
     news=st.lists(news, max_size=2).map(tuple),
 )
 
-steps = st.sampled_from([0, 1, -1_500, -100_000, 7, 150, 1_000, 4_999, 5_000, 12_345, 60_000, 1_200_000])
+steps = st.sampled_from(
+    [0, 1, -1_500, -100_000, 7, 150, 1_000, 4_999, 5_000, 12_345, 60_000, 1_200_000]
+)
 
 traces = st.lists(st.tuples(steps, asks), min_size=1, max_size=25)
 """Milliseconds that pass, then what somebody asks."""

@@ -1,0 +1,146 @@
+"""The arithmetic of one bucket, and what no trace of steps can break."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding_pipeline.limits import buckets
+from embedding_pipeline.limits.buckets import MOST_TOKENS, SAFE_TOKENS, UNIT, Bucket
+from embedding_pipeline.limits.protocol import Ask, News, Terms, Want
+from embedding_pipeline.limits.sharing import exchange
+from embedding_pipeline.limits.state import State, from_json, to_json
+from embedding_pipeline_tests.limits import traces
+
+START = 1_790_000_000_000
+SPAN = 12_000
+
+
+def _bucket(limit: int = 1_000_000, **changes: int) -> Bucket:
+    fresh = buckets.fresh(MOST_TOKENS, SAFE_TOKENS, limit, SPAN, START, 0)
+    return replace(fresh, **changes)
+
+
+@given(
+    st.integers(1, 5_000_000), st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 300_000)))
+)
+def test_in_any_stretch_no_more_goes_than_the_rate_and_the_capacity(
+    limit: int, trace: list[tuple[int, int]]
+) -> None:
+    bucket, spent, now, largest = _bucket(limit), 0, 0, 0
+    for elapsed, cost in trace:
+        now += elapsed
+        bucket = buckets.refill(bucket, elapsed, SPAN)
+        if buckets.decide(bucket, cost, 0, SPAN).allowed:
+            bucket = buckets.take(bucket, cost)
+            spent, largest = spent + cost, max(largest, cost)
+        assert spent * UNIT <= limit * (now + SPAN) + largest * UNIT
+
+
+@given(st.integers(1, 5_000_000), st.integers(1, 300_000), st.integers(-(10**10), 10**10))
+def test_the_wait_that_is_named_is_enough_and_not_too_long(
+    limit: int, cost: int, level: int
+) -> None:
+    bucket = buckets.refill(_bucket(limit, level=level), 0, SPAN)
+    decision = buckets.decide(bucket, cost, 2_000, SPAN)
+    if decision.allowed:
+        return
+    wait = decision.retry_after
+    assert wait > 0
+    lifted = replace(bucket, level=bucket.level + wait * limit)
+    before = replace(lifted, level=lifted.level - limit)
+    assert buckets.decide(lifted, cost, 2_000, SPAN).allowed
+    assert not buckets.decide(before, cost, 2_000, SPAN).allowed
+
+
+@given(traces.terms, traces.traces)
+def test_whatever_is_said_rates_stay_within_what_is_known(
+    terms: Terms, trace: list[tuple[int, Ask]]
+) -> None:
+    now = START
+    state: State | None = None
+    for elapsed, ask in trace:
+        now += elapsed
+        state, answer = exchange(state, terms, ask, now)
+        for bucket in (state.tokens, state.requests):
+            assert 1 <= bucket.rate <= bucket.ceiling <= (bucket.set or bucket.most)
+            assert bucket.level <= bucket.rate * terms.span
+            assert abs(bucket.level) < 2**53
+        assert len(answer.granted) == len(ask.wants) or answer.retry_after > 0
+        assert all(0 < tag < 2**53 for tag in state.tags.values())
+        assert from_json(to_json(state)) == state
+
+
+def test_headers_lower_what_the_user_set_and_never_raise_it() -> None:
+    low = buckets.learn(_bucket(1_000_000), 400_000, -1, 0, 1, 0)
+    assert (low.rate, low.ceiling) == (400_000, 400_000)
+    high = buckets.learn(low, 5_000_000, -1, 0, 1, 0)
+    assert (high.rate, high.ceiling) == (1_000_000, 1_000_000)
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 10, 10**10])
+def test_missing_and_absurd_headers_change_nothing(limit: int) -> None:
+    bucket = _bucket(0)
+    assert buckets.learn(bucket, limit, 5, 0, 50_000, 0) == bucket
+
+
+def test_what_the_provider_has_left_bounds_what_we_think_we_have() -> None:
+    bucket = buckets.learn(_bucket(1_000_000), 1_000_000, 5_000, 2_000, 1, 0)
+    assert bucket.level == 3_000 * UNIT
+    assert buckets.learn(_bucket(1_000_000), 1_000_000, 10**7, 0, 1, 0).level == 12_000 * 1_000_000
+
+
+def test_refusals_of_one_epoch_slow_down_once() -> None:
+    once = buckets.refused(_bucket(1_000_000), START, START + 500, buckets.EASE)
+    assert once.rate == 700_000
+    assert buckets.refused(once, START + 400, START + 600, buckets.EASE).rate == 700_000
+    assert buckets.refused(once, START + 501, START + 600, buckets.EASE).rate == 490_000
+
+
+def test_a_storm_of_refusals_does_not_stop_everything() -> None:
+    bucket = _bucket(1_000_000)
+    for second in range(100):
+        now = START + second * 1_000
+        bucket = buckets.refused(bucket, now, now + 1, buckets.EASE)
+    assert bucket.rate == 50_000
+
+
+def test_after_a_refusal_it_climbs_quickly_then_slowly() -> None:
+    bucket = buckets.refused(_bucket(1_000_000), START, START + 1, buckets.EASE)
+    quick = buckets.grow(bucket, START + 5_001, True)
+    assert quick.rate == 800_000
+    assert buckets.grow(bucket, START + 5_001, False).rate == 700_000
+    near = replace(bucket, rate=960_000)
+    assert 960_000 < buckets.grow(near, START + 5_001, True).rate < 970_000
+
+
+def test_the_ramp_above_a_million_is_half_in_a_quarter_of_an_hour() -> None:
+    bucket = buckets.fresh(MOST_TOKENS, SAFE_TOKENS, 5_000_000, SPAN, START, 1)
+    assert bucket.rate == 1_000_000
+    for second in range(1, 901):
+        bucket = buckets.grow(bucket, START + 1_000 * second, True)
+    assert 1_490_000 <= bucket.rate <= 1_650_000
+
+
+def test_what_a_dead_process_had_under_way_is_forgotten_after_a_minute() -> None:
+    terms = Terms(tokens=60_000, requests=600, reserve=0)
+    state, _ = exchange(None, terms, Ask("dead", out=(9_000, 3)), START)
+    told = News("ok", tokens=1, limits=(60_000, 600), remaining=(9_000, 600))
+    counted, _ = exchange(state, terms, Ask("a", news=(told,)), START + 59_999)
+    assert counted.tokens.level == 0
+    forgotten, _ = exchange(state, terms, Ask("a"), START + 60_000)
+    assert forgotten.clients == {}
+    assert forgotten.tokens.level == 10_000 * UNIT
+
+
+def test_what_a_dead_process_wanted_is_waited_for_five_seconds() -> None:
+    terms = Terms(tokens=60_000, requests=600, reserve=0)
+    wants = (Want("p", 1000, 2, 0, 9_000), Want("p", 1000, 2, 0, 9_000))
+    state, first = exchange(None, terms, Ask("dead", wants), START)
+    assert first.granted == (0,)
+    mine = Ask("a", (Want("p", 1000, 2, 0, 5_000),))
+    _, early = exchange(state, terms, mine, START + 4_999)
+    assert early.granted == ()
+    _, late = exchange(state, terms, mine, START + 5_000)
+    assert late.granted == (0,)
