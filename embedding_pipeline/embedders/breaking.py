@@ -21,6 +21,7 @@ from embedding_pipeline.embedders.config import BreakerConfig
 from embedding_pipeline.errors import (
     CircuitOpen,
     InvalidReply,
+    NoPermit,
     ProviderError,
     ProviderFault,
     TransientProviderError,
@@ -155,6 +156,8 @@ class Breaking(Wrapper):
             result = await self.wrapped.embed(texts)
             outcome = Outcome.ANSWERED
             return result
+        except NoPermit:
+            raise  # nothing was sent: it says nothing about the provider
         except ProviderError as error:
             failed = isinstance(error, TransientProviderError)
             failed = failed and not isinstance(error, InvalidReply)

@@ -111,9 +111,14 @@ class Limiter:
         self._news: list[News] = []
         self._limits_told = (-2, -2)
         self._known = (False, False)
-        self._pressing = False
+        self._pressing = self._spoke = False
         self._wake = asyncio.Event()
         self._talk: asyncio.Task[None] | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Somebody named a limit: the settings, or the provider to one of the processes."""
+        return self._terms.tokens > 0 or self._terms.requests > 0 or any(self._known)
 
     async def acquire(self, tokens: int, caller: Caller) -> Permit:
         """Wait for leave to send a request of ``tokens`` (UTF-8 bytes / 4).
@@ -159,9 +164,9 @@ class Limiter:
         if self._talk is not None:
             self._talk.cancel()
             await asyncio.gather(self._talk, return_exceptions=True)
-        if self._limits_told != (-2, -2) or self._news or self._out != (0, 0):
+        if self._spoke:
             self._waiting.clear()
-            self._out, self._limits_told = (0, 0), (-2, -2)
+            self._out, self._spoke = (0, 0), False
             with suppress(StateError):  # what is not told now expires by itself
                 await self._store.exchange(self.key, self._terms, self._compose([]))
         await self._store.aclose()
@@ -187,6 +192,7 @@ class Limiter:
             while self._waiting or self._pressing:
                 self._wake.clear()
                 self._pressing = False
+                self._spoke = True
                 heads = self._heads()
                 answer = await self._store.exchange(self.key, self._terms, self._compose(heads))
                 self._heed(heads, answer)
