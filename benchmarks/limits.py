@@ -49,7 +49,9 @@ def store_of(kind: str) -> Iterator[dict[str, Any]]:
         yield settings
 
 
-def settings_for(fake: FakeProcess, store: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
+def settings_for(
+    fake: FakeProcess, store: dict[str, Any], limits: dict[str, Any]
+) -> dict[str, Any]:
     """A settings tree for the fake server."""
     provider = {"name": "openai", "kind": "openai", "base_url": fake.base_url}
     return {

@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import numpy as np
 
@@ -93,7 +93,8 @@ async def engine(base_url: str, key: str, texts: Sequence[str]) -> int:
     from embedding_pipeline.planning.requests import RequestCaps, plan_requests
     from embedding_pipeline.tokens import api_estimate, default_counter
 
-    settings = _settings(base_url, "unused")
+    folder = mkdtemp()  # the shared rate limit needs a place, no vector is stored
+    settings = _settings(base_url, folder)
     gate = asyncio.Semaphore(IN_FLIGHT)
     counts, estimates = default_counter().count(texts), api_estimate(texts)
     plans = plan_requests(counts, estimates, RequestCaps(max_inputs=BATCH, target_tokens=300_000))

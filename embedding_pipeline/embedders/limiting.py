@@ -20,6 +20,10 @@ from embedding_pipeline.tokens import api_estimate
 class Limiting(Wrapper):
     """Sends nothing without a permit. Waiting for one is no failure.
 
+    A server that answers and names no limit, where nobody else knows of one either, has
+    none to keep (a compatible server in the next room, say): then requests go as they
+    come, until a reply names a limit or a 429 says that there is one.
+
     Args:
         wrapped: the provider.
         limiter: permits of its account and model; closed with this.
@@ -28,8 +32,11 @@ class Limiting(Wrapper):
     def __init__(self, wrapped: Embedder, limiter: Limiter) -> None:
         super().__init__(wrapped)
         self.limiter = limiter
+        self._unlimited = False
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
+        if self._unlimited:
+            return await self._freely(texts)
         cost = int(api_estimate(texts).sum())
         permit = await self._permit(cost)
         try:
@@ -44,7 +51,19 @@ class Limiting(Wrapper):
             self.limiter.settle(permit, None)
             raise
         self.limiter.settle(permit, news_of(result.rate_headers))
+        self._unlimited = not (self.limiter.limited or result.rate_headers)
         return replace(result, limited_seconds=result.limited_seconds + permit.waited)
+
+    async def _freely(self, texts: Sequence[str]) -> EmbeddingResult:
+        try:
+            result = await self.wrapped.embed(texts)
+        except ProviderError as error:
+            if isinstance(error, RateLimited) or error.fault.rate_headers:
+                self._unlimited = False
+            raise
+        if result.rate_headers:
+            self._unlimited = False
+        return result
 
     async def _permit(self, cost: int) -> Permit:
         caller = current_caller()

@@ -8,7 +8,7 @@ local SAFE_TOKENS, SAFE_REQUESTS = 40000, 60
 local MOST_TOKENS, MOST_REQUESTS = 1000000000, 10000000
 local EASE, EASE_RAMP, QUICK, CREEP = 70, 50, 20, 1
 local EASE_BLIND, LEAST, LEAST_SAFE, BACK_MS = 30, 20, 4, 2000
-local RAMP_FROM, RAMP_MS, ACKNOWLEDGED_MS = 1000000, 1800000, 100
+local RAMP_FROM, RAMP_MS = 1000000, 1800000
 local CLIENT_MS, WANTS_MS, AGEING_MS, LONGEST_BLOCK_MS = 60000, 5000, 10000, 600000
 local MICROS, LONGEST_US, MOST_TOTALS, OTHERS = 60000000, 10000000000, 256, "…"
 local KEPT_MS = 604800000
@@ -99,9 +99,7 @@ end
 
 local function acknowledge(b, now)
   if known(b) or b.eased_at > 0 then return end
-  b.level = max(b.level, 0)
-  if now - b.grown_at < ACKNOWLEDGED_MS then return end
-  b.rate, b.grown_at = min(floor(b.rate * 5 / 4), b.most), now
+  b.rate, b.level, b.grown_at = b.most, b.most * LONGEST_MS, now
 end
 
 local function refuse(b, rate_before, news, now)
@@ -115,7 +113,9 @@ local function refuse(b, rate_before, news, now)
   if news.kind == "ramp" then per_cent, b.ramping = EASE_RAMP, 1 end
   b.failed, b.eased_at, b.grown_at = b.rate, now, now
   if not known(b) then per_cent = min(per_cent, EASE_BLIND) end
+  local unlimited = not known(b) and b.rate == b.most
   b.rate = min(max(floor(b.rate * per_cent / 100), least(b)), b.rate)
+  if unlimited then b.rate = safe(b) end
 end
 
 local function step(b, top, elapsed, now)

@@ -47,7 +47,6 @@ RAMP_FROM: Final = 1_000_000
 RAMP_MS: Final = 1_800_000
 """Above this rate, growth of 50 % in 15 minutes (1,800 s for 100 %) is what the API allows."""
 
-ACKNOWLEDGED_MS: Final = 100
 LONGEST_MS: Final = 60_000
 FULL_MS: Final = 1_000_000
 """Longer pauses count as this long, which keeps every product exact in a double."""
@@ -193,13 +192,11 @@ def _held_to_ramp(bucket: Bucket, before: int, ramp: int) -> Bucket:
 
 
 def acknowledged(bucket: Bucket, now: int) -> Bucket:
-    """A success that named no limit, where none is known: carry on, and somewhat faster."""
+    """A success that named no limit, where none is known: there is none, until a refusal."""
     if bucket.known or bucket.eased_at > 0:
         return bucket
-    bucket = replace(bucket, level=max(bucket.level, 0))
-    if now - bucket.grown_at < ACKNOWLEDGED_MS:
-        return bucket
-    return replace(bucket, rate=min(bucket.rate * 5 // 4, bucket.most), grown_at=now)
+    full = bucket.most * LONGEST_MS  # the next refill caps it
+    return replace(bucket, rate=bucket.most, level=full, grown_at=now)
 
 
 def refused(bucket: Bucket, granted_at: int, now: int, per_cent: int) -> Bucket:
@@ -209,6 +206,8 @@ def refused(bucket: Bucket, granted_at: int, now: int, per_cent: int) -> Bucket:
         return bucket
     left = per_cent if bucket.known else min(per_cent, EASE_BLIND)
     rate = min(max(bucket.rate * left // 100, bucket.least), bucket.rate)
+    if not bucket.known and bucket.rate == bucket.most:
+        rate = bucket.safe  # there is a limit after all, and nobody says which
     ramping = 1 if per_cent == EASE_RAMP else bucket.ramping
     return replace(
         bucket, rate=rate, failed=bucket.rate, eased_at=now, grown_at=now, ramping=ramping

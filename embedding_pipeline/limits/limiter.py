@@ -34,6 +34,9 @@ after which the others no longer wait for us."""
 HEADS: Final = 2
 """Waiting requests of one project and priority that are shown to the others."""
 
+CLOSE_SECONDS: Final = 5.0
+"""Longest wait for the last words to the store."""
+
 MOST_HEADS: Final = 24
 MOST_NEWS: Final = 64
 
@@ -162,6 +165,8 @@ class Limiter:
     async def aclose(self) -> None:
         """Tell the last news, and give connections back. Safe to call twice."""
         if self._talk is not None:
+            if not self._waiting:  # news under way must arrive, or the next process waits for it
+                await asyncio.wait({self._talk}, timeout=CLOSE_SECONDS)
             self._talk.cancel()
             await asyncio.gather(self._talk, return_exceptions=True)
         if self._spoke:
