@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embedding_pipeline.assembly import build_embedder
+from embedding_pipeline.assembly import build_embedder, build_limit_store
 from embedding_pipeline.clock import SystemClock
 from embedding_pipeline.embedders.base import Embedder, Wrapper
 from embedding_pipeline.embedders.limiting import Limiting
+from embedding_pipeline.limits.base import LimitStore
 from embedding_pipeline.limits.callers import on_behalf_of
 from embedding_pipeline.records import Priority
 from embedding_pipeline.settings import load_settings
@@ -121,10 +122,19 @@ def limiting_of(embedder: Embedder) -> Limiting:
     return embedder
 
 
+async def _warm(store: LimitStore) -> None:
+    """Import the driver and make the schema, before time counts."""
+    await store.states()
+    await store.aclose()
+
+
 async def _work(load: Load) -> Outcome:
     outcome = Outcome()
-    async with build_embedder(load_settings(load.settings), KEY, SystemClock()) as embedder:
+    settings = load_settings(load.settings)
+    async with build_embedder(settings, KEY, SystemClock()) as embedder:
         import embedding_pipeline.embedders.sdk  # noqa: F401 - so that all begin at once
+
+        await _warm(build_limit_store(settings, SystemClock()))
 
         print("ready", flush=True)  # noqa: T201
         await asyncio.to_thread(sys.stdin.read)
