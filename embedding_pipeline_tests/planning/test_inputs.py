@@ -164,7 +164,9 @@ def test_a_heavier_part_counts_for_more() -> None:
     ],
     ids=["opposite", "weightless", "not a number"],
 )
-def test_parts_without_a_direction_are_no_vector(rows: list[list[float]], weights: list[int]) -> None:
+def test_parts_without_a_direction_are_no_vector(
+    rows: list[list[float]], weights: list[int]
+) -> None:
     with pytest.raises(ValueError, match="no direction"):
         combine(np.array(rows, np.float32), np.array(weights, np.int32))
 
