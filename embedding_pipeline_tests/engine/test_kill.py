@@ -71,7 +71,7 @@ def _claimed(state: Path) -> int:
 
 
 def _vectors(datasets: Datasets) -> dict[str, np.ndarray]:
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for batch in datasets.embeddings(SPACE, DAY).iter_batches():
         rows = matrix_of(batch.column("vector"))
         found.update(zip(batch.column("chunk_id").to_pylist(), rows, strict=True))
