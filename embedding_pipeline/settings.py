@@ -5,19 +5,20 @@ and of settings files; no other module does either. Does not belong here: buildi
 anything from the settings (``assembly``).
 
 Order, strongest first: what the caller names, the environment
-``EMBEDDING_PIPELINE_<SECTION>__<FIELD>``, the YAML file named by ``EMBEDDING_PIPELINE_CONFIG`` (default ``pipeline.yaml`` in the working
-directory), then the defaults. Secrets come from the environment only.
+``EMBEDDING_PIPELINE_<SECTION>__<FIELD>`` (lists as JSON, ``null`` for none), the YAML file
+named by ``EMBEDDING_PIPELINE_CONFIG`` (default ``pipeline.yaml`` in the working directory),
+then the defaults. Secrets come from the environment only.
 """
 
-import difflib
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -34,6 +35,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings import SettingsError as UnreadableValueError
 
 from embedding_pipeline.cache.config import CacheConfig
 from embedding_pipeline.catalog import DEFAULT_MODEL, ModelSpec, find_model
@@ -41,9 +43,12 @@ from embedding_pipeline.chunking.config import ChunkingConfig
 from embedding_pipeline.dedup.config import DedupConfig
 from embedding_pipeline.embedders.config import ProviderConfig, RetryConfig
 from embedding_pipeline.errors import ConfigurationError, NotAvailableYet, SettingsError
+from embedding_pipeline.ledger.config import BudgetConfig
 from embedding_pipeline.limits.config import LimitsConfig, TenantConfig
 from embedding_pipeline.planning.config import RequestsConfig
 from embedding_pipeline.sources.config import SourceConfig
+from embedding_pipeline.wording import children_of, closest, explain
+from embedding_pipeline.yaml_file import read_yaml
 
 PREFIX: Final = "EMBEDDING_PIPELINE_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
@@ -67,6 +72,8 @@ class PartitionsConfig(_Section):
     @field_validator("timezone")
     @classmethod
     def _known(cls, value: str) -> str:
+        if value == "UTC":  # also where no time zones are installed
+            return value
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
@@ -82,15 +89,6 @@ class EmbeddingConfig(_Section):
     """A view of the full vector (first components, renormalised); null = native."""
 
 
-class BudgetConfig(_Section):
-    """A bound on spending."""
-
-    scope: str = Field(pattern=r"^(all|project:.+|user:.+)$")
-    period: Literal["day", "month", "total"]
-    limit_usd: float = Field(ge=0)
-    alert_at: tuple[float, ...] = (0.8,)
-
-
 class AlertsConfig(_Section):
     """Where alerts go."""
 
@@ -101,12 +99,16 @@ class Settings(BaseSettings):
     """Everything a user can set. Frozen; ``load_settings`` makes one from file and environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_parse_none_str="null",
+        extra="forbid",
+        frozen=True,
     )
 
-    data_dir: str = ".embedding_pipeline"
-    state_url: str | None = None
-    redis_url: str | None = None
+    data_dir: str = Field(".embedding_pipeline", min_length=1)
+    state_url: str | None = Field(None, min_length=1, repr=False)
+    redis_url: str | None = Field(None, min_length=1, repr=False)
     partitions: PartitionsConfig = PartitionsConfig()
     source: SourceConfig = SourceConfig()
     chunking: ChunkingConfig = ChunkingConfig()
@@ -135,7 +137,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What the caller names, then the environment, then the file."""
-        content = InitSettingsSource(settings_cls, _read(_file()))
+        content = InitSettingsSource(settings_cls, _content(_file()))
         return init_settings, env_settings, content
 
     @property
@@ -145,8 +147,11 @@ class Settings(BaseSettings):
 
     @property
     def state(self) -> str:
-        """SQLAlchemy URL of the shared store."""
-        return self.state_url or f"sqlite:///{self.data_path / 'state.db'}"
+        """SQLAlchemy URL of the shared store; a relative file starts at the settings file."""
+        url = self.state_url or f"sqlite:///{self.data_path / 'state.db'}"
+        scheme, mark, file = url.partition(":///")
+        relative = scheme.startswith("sqlite") and file not in {"", ":memory:"}
+        return f"{scheme}{mark}{self._base / file}" if relative else url
 
     @property
     def start_date(self) -> date:
@@ -176,8 +181,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        for problem in _contradictions(self):
-            raise ValueError(problem)
+        problems = list(_contradictions(self))
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
 
@@ -191,18 +197,19 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
         SettingsError: a file cannot be read, or a value is wrong; every problem is named.
         NotAvailableYet: a key is set whose feature this version does not have.
     """
+    named = {key: value for key, value in (overrides or {}).items() if value is not None}
     path = _file()
     _refuse_unknown_variables()
     try:
-        settings = Settings(**(overrides or {}))
+        settings = Settings(**named)
     except ValidationError as exc:
-        raise SettingsError(_explain(exc, path)) from exc
+        raise SettingsError(explain(exc, Settings, _Origin(named, path).of)) from exc
+    except UnreadableValueError as exc:
+        raise SettingsError(_no_json(exc)) from exc
     settings._base = path.parent if path else Path.cwd()
     for key, feature in _later(settings):
-        raise NotAvailableYet(
-            f"{_origin(tuple(key.split('.')), path)}: {key} is not available yet ({feature}); "
-            "leave it out"
-        )
+        origin = _Origin(named, path).of(tuple(key.split(".")))
+        raise NotAvailableYet(f"{origin}: {key} is not available yet ({feature}); leave it out")
     return settings
 
 
@@ -213,30 +220,48 @@ def api_key(provider: ProviderConfig) -> SecretStr | None:
 
 
 def base_url(provider: ProviderConfig) -> str | None:
-    """Where the provider is: its settings, else ``OPENAI_BASE_URL``, else its own default."""
+    """Where the provider is: its settings, else ``OPENAI_BASE_URL``, else its own default.
+
+    Raises:
+        SettingsError: the environment variable holds no http(s) address.
+    """
     if provider.base_url or provider.kind != "openai":
         return provider.base_url
-    return os.environ.get("OPENAI_BASE_URL", "").strip() or None
+    url = os.environ.get("OPENAI_BASE_URL", "").strip()
+    if url and not url.startswith(("http://", "https://")):
+        raise SettingsError(
+            "environment variable OPENAI_BASE_URL: must begin with http:// or https://"
+        )
+    return url or None
 
 
 def pin_demo_start(settings: Settings) -> None:
-    """Keep the demo's first day, so that tomorrow's partitions are today's plus one."""
-    target = settings.data_path / _DEMO_START_FILE
-    if settings.partitions.start_date is not None or target.exists():
+    """Keep the demo's first day, so that tomorrow's partitions are today's plus one.
+
+    Raises:
+        SettingsError: ``data_dir`` cannot be written.
+    """
+    folder = settings.data_path
+    if settings.partitions.start_date is not None or _pinned_start(folder) is not None:
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    own = folder / f"{_DEMO_START_FILE}.{os.getpid()}"
     try:
-        with target.open("x") as file:
-            file.write(settings.start_date.isoformat())
-    except FileExistsError:
-        return  # another process was quicker, with the same day
+        folder.mkdir(parents=True, exist_ok=True)
+        own.write_text(settings.start_date.isoformat())
+        own.replace(folder / _DEMO_START_FILE)  # whole at once; others write the same day
+    except OSError as exc:
+        raise SettingsError(f"data_dir: {folder} cannot be written: {exc.strerror}") from exc
 
 
-def _demo_start(data_path: Path) -> date:
+def _pinned_start(data_path: Path) -> date | None:
     try:
         return date.fromisoformat((data_path / _DEMO_START_FILE).read_text().strip())
     except (OSError, ValueError):
-        return datetime.now(UTC).date() - timedelta(days=DEMO_DAYS)
+        return None
+
+
+def _demo_start(data_path: Path) -> date:
+    return _pinned_start(data_path) or datetime.now(UTC).date() - timedelta(days=DEMO_DAYS)
 
 
 def _later(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -285,6 +310,23 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         )
     if settings.source.kind != "demo" and settings.partitions.start_date is None:
         yield "partitions.start_date: needed for this source; set the day of the first partition"
+    if settings.chunking.max_tokens > spec.max_input_tokens:
+        yield (
+            f"chunking.max_tokens: {settings.chunking.max_tokens} is more than the "
+            f"{spec.max_input_tokens} that {settings.embedding.model} takes"
+        )
+    yield from _odd_providers(settings.providers)
+
+
+def _odd_providers(providers: Sequence[ProviderConfig]) -> Iterator[str]:
+    if not providers:
+        yield "providers: the list is empty; leave it out to use openai"
+    names = [provider.name for provider in providers]
+    for index, provider in enumerate(providers):
+        if provider.kind == "compatible" and provider.base_url is None:
+            yield f"providers.{index}.base_url: needed for kind compatible; say where it is"
+        if provider.name in names[:index]:
+            yield f"providers.{index}.name: {provider.name} is there twice; names must differ"
 
 
 def _file() -> Path | None:
@@ -297,73 +339,58 @@ def _file() -> Path | None:
     return None
 
 
-def _read(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{path.name}{line}: not valid YAML: check the indentation") from exc
-    except (OSError, ValueError) as exc:  # unreadable, not UTF-8, or no such date
-        raise SettingsError(f"{path.name}: cannot be read: {exc}") from exc
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path.name}: must be keys and values, like 'data_dir: data'")
-    return {str(key): value for key, value in content.items() if value is not None}
+def _content(path: Path | None) -> dict[str, Any]:
+    content = read_yaml(path) if path else {}
+    return {key: value for key, value in content.items() if value is not None}
 
 
 def _refuse_unknown_variables() -> None:
     for name in sorted(os.environ):
-        if not name.startswith(PREFIX) or name == CONFIG_VARIABLE:
+        path = name.upper().removeprefix(PREFIX).lower().split("__")
+        if not name.upper().startswith(PREFIX) or name.upper() == CONFIG_VARIABLE:
             continue
-        section, _, field = name.removeprefix(PREFIX).lower().partition("__")
-        known = _children(Settings)
-        if section not in known or (field and not _known_field(known[section], field)):
-            raise SettingsError(f"environment variable {name}: no such setting{_hint(section)}")
+        kind: Any = Settings
+        for depth, part in enumerate(path):
+            children = children_of(kind)
+            if part not in children:
+                hint = closest(part, list(children))
+                if depth and not children:
+                    hint = "; give the whole value at once, lists and sections as JSON"
+                raise SettingsError(f"environment variable {name}: no such setting{hint}")
+            kind = children[part]
 
 
-def _known_field(kind: Any, field: str) -> bool:
-    name, _, rest = field.partition("__")
-    children = _children(kind)
-    return name in children and (not rest or _known_field(children[name], rest))
+@dataclass(frozen=True)
+class _Origin:
+    """Where values came from: what a caller named, the environment, or the file."""
+
+    named: Mapping[str, Any]
+    path: Path | None
+
+    def of(self, where: Sequence[str]) -> str:
+        """The place a person has to look at."""
+        if _holds(self.named, where):
+            return "the call"
+        for depth in range(len(where), 0, -1):
+            name = PREFIX + "__".join(where[:depth]).upper()
+            if name in os.environ:
+                return f"environment variable {name}"
+        return self.path.name if self.path else "settings"
 
 
-def _children(kind: Any) -> dict[str, Any]:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return {name: info.annotation for name, info in kind.model_fields.items()}
-    return {}
+def _holds(tree: Any, where: Sequence[str]) -> bool:
+    """Whether a tree says something about a key; inside a list it does about all."""
+    for part in where:
+        if not isinstance(tree, Mapping):
+            return True
+        if part not in tree:
+            return False
+        tree = tree[part]
+    return True
 
 
-def _explain(exc: ValidationError, path: Path | None) -> str:
-    return "\n".join(_line(error, path) for error in exc.errors(include_url=False))
-
-
-def _line(error: Any, path: Path | None) -> str:
-    where = tuple(str(part) for part in error["loc"])
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if not where:  # a contradiction names its key itself
-        key = message.partition(":")[0]
-        return f"{_origin(tuple(key.split('.')), path)}: {message}"
-    if error["type"] == "extra_forbidden":
-        message = f"no such setting{_hint(where[-1], where[:-1])}; remove or correct it"
-    return f"{_origin(where, path)}: {'.'.join(where)}: {message}"
-
-
-def _origin(where: tuple[str, ...], path: Path | None) -> str:
-    """Which of environment and file a value came from."""
-    for depth in range(len(where), 0, -1):
-        name = PREFIX + "__".join(where[:depth]).upper()
-        if name in os.environ:
-            return f"environment variable {name}"
-    return path.name if path else "settings"
-
-
-def _hint(name: str, parents: tuple[str, ...] = ()) -> str:
-    kind: Any = Settings
-    for parent in parents:
-        kind = _children(kind).get(parent)
-    close = difflib.get_close_matches(name, list(_children(kind)), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+def _no_json(exc: UnreadableValueError) -> str:
+    """A variable that holds a list or a section, and no JSON."""
+    field = re.search(r'field "(\w+)"', str(exc))
+    name = PREFIX + (field[1].upper() if field else "…")
+    return f"environment variable {name}: not valid JSON; write a list like '[...]'"
