@@ -14,7 +14,7 @@ from pathlib import Path
 from embedding_pipeline.clock import SystemClock
 from embedding_pipeline.records import EmbeddingResult
 from embedding_pipeline_tests.service.harness import Provider, open_service
-from embedding_pipeline_tests.service.test_bulk import batch, drain, stream
+from embedding_pipeline_tests.service.streams import batch, drain, stream
 
 TEXTS = [f"text {n:03d}" for n in range(500)]
 

@@ -35,7 +35,7 @@ from embedding_pipeline_tests.service.harness import (
     read_books,
     turns,
 )
-from embedding_pipeline_tests.service.test_bulk import batch, drain, stream
+from embedding_pipeline_tests.service.streams import batch, drain, stream
 from embedding_pipeline_tests.stores import open_store
 
 pytestmark = pytest.mark.anyio
