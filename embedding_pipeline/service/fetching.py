@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -77,7 +77,7 @@ class Fetcher:
         self._clock = clock
         self._books = Books(store, terms, clock)
         self._closed = False
-        self._flights = 0
+        self._flights: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
 
     async def lookup(self, digests: Sequence[Digest]) -> Lookup:
@@ -128,13 +128,18 @@ class Fetcher:
                 pause, waited = min(pause * 2, POLL_SECONDS[1]), waited + pause
 
     async def close(self, patience_seconds: float) -> None:
-        """Let requests that are out come in, within bounds; send no more."""
+        """Let requests that are out come in, within bounds; cut the rest off; send no more."""
         self._closed = True
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_seconds):
                 while self._flights:
                     self._idle.clear()
                     await self._idle.wait()
+        left = set(self._flights)
+        for task in left:
+            task.cancel()
+        if left:  # each books what may have been billed
+            await asyncio.wait(left, timeout=patience_seconds)
 
     def _lose_patience(self, waited: float) -> None:
         patience = self.terms.patience_seconds
@@ -239,11 +244,13 @@ class Fetcher:
     def _under_way(self) -> Iterator[None]:
         if self._closed:
             raise ServiceClosed("the embedding service closed before this request; open a new one")
-        self._flights += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._flights.add(task)
         try:
             yield
         finally:
-            self._flights -= 1
+            self._flights.discard(task)
             if not self._flights:
                 self._idle.set()
 
