@@ -83,8 +83,13 @@ def close_flight(connection: Connection, flight_id: str) -> None:
     connection.execute(delete(flights).where(flights.c.id == flight_id))
 
 
-def regain(connection: Connection, flight: Flight, shares: Sequence[Share], now_ms: int) -> bool:
-    """Put a flight back on the books if it was taken for dead; returns whether it was.
+def is_open(connection: Connection, flight_id: str) -> bool:
+    """Whether a flight is on the books: not closed, and nobody took its owner for dead."""
+    return connection.scalar(select(flights.c.id).where(flights.c.id == flight_id)) is not None
+
+
+def regain(connection: Connection, flight: Flight, shares: Sequence[Share], now_ms: int) -> None:
+    """Put a flight back on the books that was taken for dead.
 
     A process that stood still for longer than its lease comes back to find its request
     booked as ``unknown``. That entry is taken back by its opposite (entries are never
@@ -92,17 +97,13 @@ def regain(connection: Connection, flight: Flight, shares: Sequence[Share], now_
 
     Args:
         connection: the transaction that is about to settle (a part of) the flight.
-        flight: the flight.
+        flight: the flight; it ``is_open`` no more.
         shares: what was still out, as ``update_shares`` last wrote it.
         now_ms: the instant.
     """
-    there = select(flights.c.id).where(flights.c.id == flight.id)
-    if connection.scalar(there) is not None:
-        return False
     left = replace(flight, shares=tuple(shares))
     _book_unknown(connection, left, -1, now_ms)
     open_flight(connection, left, now_ms)
-    return True
 
 
 def settle(

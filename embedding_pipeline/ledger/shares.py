@@ -5,6 +5,7 @@ Belongs here: integer arithmetic. Pure.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from embedding_pipeline.records import Account
 
@@ -20,8 +21,10 @@ class Share:
 def shares_of(accounts: Sequence[Account], tokens: Sequence[int]) -> tuple[Share, ...]:
     """Sum tokens by account, in order of first appearance."""
     sums: dict[Account, int] = {}
-    for account, own in zip(accounts, tokens, strict=True):
-        sums[account] = sums.get(account, 0) + own
+    # Neighbours mostly are one and the same object: it is hashed once for all of them.
+    for _, run in groupby(zip(accounts, tokens, strict=True), key=lambda pair: id(pair[0])):
+        (account, first), *rest = run
+        sums[account] = sums.get(account, 0) + first + sum(own for _, own in rest)
     return tuple(Share(account, total) for account, total in sums.items())
 
 

@@ -279,9 +279,9 @@ class Books:
 
     def _regain(self, connection: Connection, flying: Flying, now: int) -> None:
         """Whoever took this flight for dead was wrong: put it back before it is changed."""
-        left = list(flying.left.values())
-        if not flights.regain(connection, flying.flight, _shares(left), now):
+        if flights.is_open(connection, flying.flight.id):
             return
+        flights.regain(connection, flying.flight, _shares(flying.left.values()), now)
         log.warning("a request was taken for dead; its entry is put right")
         number, digests = self._terms.space_id, list(flying.left)
         taken = claims.held(connection, number, digests)
