@@ -177,7 +177,7 @@ def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
         "page_size=32768",
         "journal_mode=WAL",
         "synchronous=NORMAL",
-        "cache_size=-32768",
+        "cache_size=-16384",
         "foreign_keys=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
