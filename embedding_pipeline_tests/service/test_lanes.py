@@ -124,9 +124,10 @@ async def test_a_caller_cancelled_in_line_is_not_handed_a_slot() -> None:
     for name in ("a", "b", "c"):
         crowd.join(name, NORMAL)
     await turns()
-    crowd.tasks["b"].cancel()  # stands in line still, for it has not run yet …
-    crowd.leave("a")  # … when the slot is passed on
+    crowd.leave("a")  # runs next, and finds b in line …
+    crowd.tasks["b"].cancel()  # … who does not wait any more, but has not run since
     await turns()
+    assert crowd.tasks["a"].exception() is None
     assert crowd.inside == ["c"]
     await crowd.empty()
 
