@@ -15,8 +15,9 @@ import sys
 import time
 from collections.abc import Sequence
 from statistics import median
+from tempfile import TemporaryDirectory
 
-from benchmarks.engine.clients import CLIENTS, START_CLOCK
+from benchmarks.engine.clients import CLIENTS, START_CLOCK, prepare, whole_from_disk
 from benchmarks.engine.corpus import texts
 
 KEY = "sk-fake-0123456789abcdef"
@@ -91,14 +92,33 @@ def latency(count: int) -> None:
 
 
 def memory(counts: Sequence[int]) -> None:
-    """Peak memory of the whole path."""
+    """Peak memory of the whole path, over chunks that another process wrote."""
     from embedding_pipeline_tests.fake_openai.process import process
 
     with process("--precomputed") as server:
         for count in counts:
-            figures = in_process("ours, whole path", server.base_url, count)
-            assert figures is not None
+            with TemporaryDirectory() as folder:
+                arguments = ["--folder", folder, "--base-url", server.base_url]
+                _self("prepare", "--count", str(count), *arguments)
+                figures = json.loads(_self("whole", *arguments).splitlines()[-1])
+            assert figures["made"] == count
             print(f"{count:>8} chunks: {figures['peak_mb']:.0f} MB, {figures['wall']:.1f} s")
+
+
+def _self(step: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", "benchmarks.engine", "--step", step, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def take_step(arguments: argparse.Namespace) -> None:
+    """One step of ``memory``, in a process of its own."""
+    if arguments.step == "prepare":
+        prepare(arguments.folder, texts(arguments.count))
+        return
+    began = time.perf_counter()
+    made = asyncio.run(whole_from_disk(arguments.base_url, KEY, arguments.folder))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"made": made, "peak_mb": peak, "wall": time.perf_counter() - began}))
 
 
 def _table(title: str, found: dict[str, list[float]]) -> None:
@@ -114,6 +134,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.engine", description=__doc__)
     parser.add_argument("scenario", nargs="?", choices=("cpu", "latency", "memory", "all"))
     parser.add_argument("--client")
+    parser.add_argument("--step", choices=("prepare", "whole"))
+    parser.add_argument("--folder", default="")
     parser.add_argument("--base-url", default="")
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -122,6 +144,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.peers_python:
         PYTHON.update(dict.fromkeys(PYTHON, arguments.peers_python))
+    if arguments.step:
+        take_step(arguments)
+        return
     if arguments.client:
         print(json.dumps(measure(arguments.client, arguments.base_url, arguments.count)))
         return

@@ -6,7 +6,7 @@ for the same model, use requests of ``BATCH`` texts and ``IN_FLIGHT`` requests a
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
@@ -16,6 +16,7 @@ MODEL = "text-embedding-3-small"
 DIMENSIONS = 1536
 BATCH = 256
 IN_FLIGHT = 16
+DAY = "2026-01-01"
 
 Client = Callable[[str, str, Sequence[str]], Awaitable[int]]
 
@@ -117,12 +118,30 @@ async def whole(base_url: str, key: str, texts: Sequence[str]) -> int:
     with TemporaryDirectory() as folder:
         settings = _settings(base_url, folder)
         datasets = build_datasets(settings)
-        day = "2026-01-01"
-        await asyncio.to_thread(write_deduped, datasets, day, texts)
+        await asyncio.to_thread(write_deduped, datasets, DAY, texts)
         async with EmbeddingService(settings=settings, api_key=key) as service:
             START_CLOCK[0]()
-            (report,) = await build_embeddings(service, datasets, [day])
+            (report,) = await build_embeddings(service, datasets, [DAY])
         return report.embedded
+
+
+async def whole_from_disk(base_url: str, key: str, folder: str) -> int:
+    """Our whole path over chunks that are on disk already, so that no text is held but its own."""
+    from embedding_pipeline.assembly import EmbeddingService, build_datasets
+    from embedding_pipeline.pipeline.embed import build_embeddings
+
+    settings = _settings(base_url, folder)
+    async with EmbeddingService(settings=settings, api_key=key) as service:
+        (report,) = await build_embeddings(service, build_datasets(settings), [DAY])
+    return report.embedded
+
+
+def prepare(folder: str, texts: Iterator[str]) -> None:
+    """Write the chunks that ``whole_from_disk`` reads."""
+    from embedding_pipeline.assembly import build_datasets
+    from embedding_pipeline_tests.engine.chunks import write_deduped
+
+    write_deduped(build_datasets(_settings("http://127.0.0.1:9/v1", folder)), DAY, texts)
 
 
 START_CLOCK: list[Callable[[], None]] = [lambda: None]

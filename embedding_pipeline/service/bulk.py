@@ -35,7 +35,7 @@ from embedding_pipeline.service.work import (
 )
 from embedding_pipeline.state.store import Store
 
-WINDOW_BYTES: Final = 64 << 20
+WINDOW_BYTES: Final = 48 << 20
 """Vectors of batches that are open, at most (one batch may exceed it)."""
 
 OnProgress = Callable[[Progress], None]

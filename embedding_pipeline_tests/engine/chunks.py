@@ -1,6 +1,7 @@
 """Datasets made on the spot: ``deduped_chunks`` of one day, holding given texts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import pyarrow as pa
 
@@ -29,8 +30,9 @@ def chunk_batch(texts: Sequence[str], first: int = 0, project: str = "test") -> 
     return pa.RecordBatch.from_arrays(arrays, schema=RAW_CHUNKS)
 
 
-def write_deduped(datasets: Datasets, day: str, texts: Sequence[str]) -> None:
-    """Make ``deduped_chunks`` of ``day``."""
+def write_deduped(datasets: Datasets, day: str, texts: Iterable[str]) -> None:
+    """Make ``deduped_chunks`` of ``day``, streamed."""
+    rest = iter(texts)
     with datasets.deduped_chunks(day).writer() as writer:
-        for start in range(0, len(texts), BATCH):
-            writer.write(chunk_batch(texts[start : start + BATCH], start))
+        while part := list(islice(rest, BATCH)):
+            writer.write(chunk_batch(part, writer.rows))
