@@ -26,8 +26,10 @@ DIMENSIONS_TAG: Final = "embedding_pipeline/dimensions"
 FINGERPRINT_TAG: Final = "embedding_pipeline/fingerprint"
 
 PREVIEW_ROWS: Final = 5
-PREVIEW_TEXT: Final = 80
 PREVIEW_ID: Final = 28
+CHUNK_PREVIEW: Final = ("chunk_id", "document_id", "ordinal", "token_count", "project")
+"""No text: metadata is kept in Dagster's event log, and no text reaches a log."""
+
 _NANO: Final = 1e9
 _LONGEST_TAG: Final = 63
 
@@ -41,8 +43,7 @@ def raw_chunks(report: RawReport, datasets: "Datasets") -> Finished:
         "tokens": report.input_tokens,
         "seconds": report.seconds,
     }
-    shown = ("text", "project", "token_count", "chunk_id")
-    metadata = {**_numbers(figures), **_file(datasets.raw_chunks(report.partition), shown)}
+    metadata = {**_numbers(figures), **_file(datasets.raw_chunks(report.partition), CHUNK_PREVIEW)}
     if report.rejected:
         metadata["rejected_by_reason"] = dg.MetadataValue.json(dict(report.rejected))
         metadata["rejected_examples"] = dg.MetadataValue.md(_bullets(report.examples))
@@ -62,13 +63,12 @@ def deduped_chunks(report: DedupReport, datasets: "Datasets") -> tuple[Finished,
     }
     left_out = {"rows": duplicates} | {f"rows_{how}": n for how, n in report.duplicates.items()}
     day = report.partition
-    shown = ("text", "project", "token_count", "chunk_id")
     pairs = ("chunk_id", "representative_id", "method", "similarity")
     return (
         Finished(
             "deduped_chunks",
             day,
-            {**_numbers(kept), **_file(datasets.deduped_chunks(day), shown)},
+            {**_numbers(kept), **_file(datasets.deduped_chunks(day), CHUNK_PREVIEW)},
         ),
         Finished(
             "duplicate_chunks",
@@ -187,7 +187,7 @@ def _columns(schema: "pa.Schema") -> dg.TableSchema:
 def _preview(file: "PartitionFile", shown: Sequence[str]) -> dg.MetadataValue:
     batches = file.iter_batches(shown, PREVIEW_ROWS)
     rows = [row for batch in islice(batches, 1) for row in batch.to_pylist()]
-    records = [dg.TableRecord({key: _short(key, row[key]) for key in shown}) for row in rows]
+    records = [dg.TableRecord({key: _short(row[key]) for key in shown}) for row in rows]
     columns = [dg.TableColumn(name, _column_type(file.schema, name)) for name in shown]
     return dg.MetadataValue.table(records, dg.TableSchema(columns=columns))
 
@@ -196,13 +196,11 @@ def _column_type(schema: "pa.Schema", name: str) -> str:
     return str(schema.field(name).type)
 
 
-def _short(column: str, value: object) -> str | int | float | bool | None:
-    """A cell that leaves room for the others: the start of a text, the end of an id."""
+def _short(value: object) -> str | int | float | bool | None:
+    """A cell that leaves room for the others: the end of an id."""
     if isinstance(value, int | float) or value is None:
         return value
-    text = " ".join(str(value).split())
-    if column == "text":
-        return text if len(text) <= PREVIEW_TEXT else text[: PREVIEW_TEXT - 1] + "…"
+    text = str(value)
     return text if len(text) <= PREVIEW_ID else "…" + text[1 - PREVIEW_ID :]
 
 
