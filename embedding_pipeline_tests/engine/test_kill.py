@@ -106,7 +106,7 @@ def test_twenty_kills_lose_nothing_and_pay_twice_at_most_what_was_in_flight(
     for number, text in enumerate(texts):
         expected = expected_vector(MODEL, text, 1536)
         assert np.array_equal(vectors[f"{number:08d}"], expected), f"chunk {number}"
-    assert 0 < in_flight, "no kill struck a request: the moments prove nothing"
+    assert in_flight > 0, "no kill struck a request: the moments prove nothing"
     assert books.billed_twice <= in_flight
     assert all(books.times_billed(text) >= 1 for text in texts)
 
