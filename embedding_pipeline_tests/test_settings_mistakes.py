@@ -216,7 +216,7 @@ def trees(draw: st.DrawFn) -> dict[str, Any]:
     return {section: {draw(st.sampled_from(sorted(fields))): draw(yaml_values)}}
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(trees())
 def test_whatever_stands_there_it_is_taken_or_refused_in_our_words(tree: dict[str, Any]) -> None:
     message = ""

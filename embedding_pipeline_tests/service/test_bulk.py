@@ -91,7 +91,7 @@ def _provider() -> Provider:
     return provider
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(texts=streams, policy=policies, window=st.sampled_from([1, 5, ROOMY]))
 async def test_any_stream_comes_out_in_order_with_every_row_decided_and_paid_once(
     tmp_path_factory: pytest.TempPathFactory,
@@ -120,7 +120,7 @@ async def test_any_stream_comes_out_in_order_with_every_row_decided_and_paid_onc
         assert tally.quarantined == (status == Row.REFUSED).sum()
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(texts=streams, trouble=troubles, window=st.sampled_from([3, ROOMY]))
 async def test_an_error_is_raised_or_costs_nothing_but_itself_and_a_rerun_pays_the_rest(
     tmp_path_factory: pytest.TempPathFactory,
