@@ -104,7 +104,6 @@ class Balance:
 
     entries: int
     unbalanced: int
-    in_flight: int = 0
 
 
 def balance(connection: Connection, partition: str | None = None) -> Balance:

@@ -9,7 +9,7 @@ day's file replaces the old one when its last vector is there, and not before.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from embedding_pipeline.ledger.quarantine import Held
 from embedding_pipeline.pipeline.reports import EmbedReport
 from embedding_pipeline.records import DERIVED_CHUNKS, Account, Digest, Priority
 from embedding_pipeline.service.core import ServiceCore
+from embedding_pipeline.service.finishing import finish
 from embedding_pipeline.service.work import FilledBatch, Progress, Row, Tally, WorkBatch
 from embedding_pipeline.vectors.columns import embeddings_batch
 from embedding_pipeline.vectors.datasets import Datasets, VectorsWriter
@@ -67,11 +68,13 @@ async def build_embeddings(
     reports: list[EmbedReport] = []
     day: _Day | None = None
     try:
-        async for batch in run.batches():
-            if day is None:
-                day = _Day(service, datasets, batch.work.partition)
-            await day.add(batch)
-            if not len(batch.work):  # the mark that a day has ended
+        async with aclosing(run.batches()) as batches:
+            async for batch in batches:
+                day = day or _Day(service, datasets, batch.work.partition)
+                await day.add(batch)
+                if len(batch.work):
+                    continue
+                # the empty batch that marks the end of a day
                 tally = run.tallies[day.partition]
                 report = await day.finish(tally, run.progress().seconds)
                 reports.append(report)
@@ -139,7 +142,8 @@ class _Day:
         for row, how in batch.derived.items():
             if row not in batch.refused:
                 self._derived[batch.work.chunk_ids[row]] = how
-        await asyncio.to_thread(self._write, self._writer, batch)
+        # to its end even when cancelled: a file is not closed under the thread that writes it
+        await finish(asyncio.to_thread(self._write, self._writer, batch))
 
     async def finish(self, tally: Tally, seconds: float) -> EmbedReport:
         report = self._report(tally, seconds)
