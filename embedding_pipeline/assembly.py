@@ -220,7 +220,7 @@ def service_config(settings: Settings, run_id: str) -> ServiceConfig:
         caps=RequestCaps(
             max_inputs=min(requests.max_inputs, LOCAL_MAX_INPUTS) if local else requests.max_inputs,
             max_input_tokens=spec.max_input_tokens,
-            target_tokens=max(requests.target_tokens, spec.max_input_tokens),
+            target_tokens=requests.target_tokens,
             bucket=_bucket(limits.tokens_per_minute, spec),
         ),
         rules=rules,
