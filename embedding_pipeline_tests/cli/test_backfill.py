@@ -100,8 +100,10 @@ def test_ctrl_c_ends_it_with_one_line_and_what_is_finished_is_kept(
         for line in running.stderr:
             if line.startswith("0 of "):
                 break
-        while fake_openai_process.books.in_flight == 0:
+        deadline = time.monotonic() + 60
+        while fake_openai_process.books.in_flight == 0 and time.monotonic() < deadline:
             time.sleep(0.05)
+        assert fake_openai_process.books.in_flight > 0
         running.send_signal(signal.SIGINT)
         told = running.stderr.read()
         assert running.wait(60) == 130
