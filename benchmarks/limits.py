@@ -22,10 +22,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from embedding_pipeline.assembly import build_limiter  # noqa: E402
+from embedding_pipeline.assembly.embedder import build_limiter  # noqa: E402
 from embedding_pipeline.clock import SystemClock  # noqa: E402
 from embedding_pipeline.limits.callers import Caller  # noqa: E402
-from embedding_pipeline.settings import load_settings  # noqa: E402
+from embedding_pipeline.settings.loading import load_settings  # noqa: E402
 from embedding_pipeline_tests import servers  # noqa: E402
 from embedding_pipeline_tests.fake_openai.process import FakeProcess, process  # noqa: E402
 from embedding_pipeline_tests.limits import load  # noqa: E402

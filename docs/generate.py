@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from embedding_pipeline.cli.root import root
-from embedding_pipeline.settings import Settings
+from embedding_pipeline.settings.tree import Settings
 
 DOCS = Path(__file__).resolve().parent
 WIDTH = 100

@@ -6,18 +6,18 @@ What users import is here, loaded on use, so that importing the package is cheap
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from embedding_pipeline.assembly import EmbeddingService as EmbeddingService
-    from embedding_pipeline.assembly import read_vectors as read_vectors
+    from embedding_pipeline.assembly.reading import read_vectors as read_vectors
+    from embedding_pipeline.assembly.service import EmbeddingService as EmbeddingService
     from embedding_pipeline.errors import EmbeddingPipelineError as EmbeddingPipelineError
-    from embedding_pipeline.settings import Settings as Settings
-    from embedding_pipeline.settings import load_settings as load_settings
+    from embedding_pipeline.settings.loading import load_settings as load_settings
+    from embedding_pipeline.settings.tree import Settings as Settings
 
 _HOMES: Final = {
     "EmbeddingPipelineError": "errors",
-    "EmbeddingService": "assembly",
-    "Settings": "settings",
-    "load_settings": "settings",
-    "read_vectors": "assembly",
+    "EmbeddingService": "assembly.service",
+    "Settings": "settings.tree",
+    "load_settings": "settings.loading",
+    "read_vectors": "assembly.reading",
 }
 
 __all__ = [

@@ -13,7 +13,7 @@ import dagster as dg
 from embedding_pipeline.defs.graph import build_graph
 
 if TYPE_CHECKING:
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
 
 
 def build_defs(
@@ -29,7 +29,7 @@ def build_defs(
     Raises:
         ConfigurationError: the settings are wrong.
     """
-    from embedding_pipeline.settings import load_settings
+    from embedding_pipeline.settings.loading import load_settings
 
     return build_graph(settings or load_settings(), overrides or {})
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from embedding_pipeline.cli.endings import EXIT_CODES
 from embedding_pipeline.cli.root import root
 from embedding_pipeline.errors import ConfigurationError
-from embedding_pipeline.settings import Settings
+from embedding_pipeline.settings.tree import Settings
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/cli.md")
 SETTING = re.compile(r"`([a-z_]+(?:\.[a-z_]+)*)`")
@@ -90,7 +90,7 @@ def test_the_settings_file_explains_every_key(repository: Path) -> None:
 def test_the_settings_file_is_the_demo_with_the_defaults(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from embedding_pipeline.settings import load_settings
+    from embedding_pipeline.settings.loading import load_settings
 
     monkeypatch.chdir(repository)
     assert load_settings() == Settings()
@@ -112,7 +112,7 @@ def _announced(text: str) -> Iterator[tuple[str, Any]]:
 
 
 def test_what_is_said_to_come_later_is_refused(repository: Path) -> None:
-    from embedding_pipeline.settings import load_settings
+    from embedding_pipeline.settings.loading import load_settings
 
     announced = dict(_announced((repository / "pipeline.yaml").read_text()))
     assert {"max_gb", "webhook_url_env"} <= announced.keys()

@@ -11,14 +11,10 @@ import yaml
 
 from embedding_pipeline.embedders.config import ProviderConfig
 from embedding_pipeline.errors import SettingsError
-from embedding_pipeline.settings import (
-    DEMO_DAYS,
-    Settings,
-    api_key,
-    base_url,
-    load_settings,
-    pin_demo_start,
-)
+from embedding_pipeline.settings.demo_start import DEMO_DAYS, pin_demo_start
+from embedding_pipeline.settings.environment import api_key, base_url
+from embedding_pipeline.settings.loading import load_settings
+from embedding_pipeline.settings.tree import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedding_pipeline.errors import NotAvailableYet, SettingsError
-from embedding_pipeline.settings import Settings, load_settings
-from embedding_pipeline.wording import children_of
+from embedding_pipeline.settings.loading import load_settings
+from embedding_pipeline.settings.tree import Settings
+from embedding_pipeline.settings.wording import children_of
 
 PYDANTIC = re.compile(r"(?i)input should|extra inputs|field required|validation error|pydantic")
 """Words meant for programmers; no message holds them."""

@@ -89,7 +89,7 @@ async def llama_index(base_url: str, key: str, texts: Sequence[str]) -> int:
 
 async def engine(base_url: str, key: str, texts: Sequence[str]) -> int:
     """Our engine without durable writes: plan, call, validate, retry; the matrix in memory."""
-    from embedding_pipeline.assembly import build_embedder
+    from embedding_pipeline.assembly.embedder import build_embedder
     from embedding_pipeline.clock import SystemClock
     from embedding_pipeline.planning.requests import RequestCaps, plan_requests
     from embedding_pipeline.tokens import api_estimate, default_counter
@@ -111,7 +111,8 @@ async def engine(base_url: str, key: str, texts: Sequence[str]) -> int:
 
 async def whole(base_url: str, key: str, texts: Sequence[str]) -> int:
     """Our whole path: chunks in Parquet → durable cache, ledger → vectors in Parquet."""
-    from embedding_pipeline.assembly import EmbeddingService, build_datasets
+    from embedding_pipeline.assembly.parts import build_datasets
+    from embedding_pipeline.assembly.service import EmbeddingService
     from embedding_pipeline.pipeline.embed import build_embeddings
     from embedding_pipeline_tests.engine.chunks import write_deduped
 
@@ -127,7 +128,8 @@ async def whole(base_url: str, key: str, texts: Sequence[str]) -> int:
 
 async def whole_from_disk(base_url: str, key: str, folder: str) -> int:
     """Our whole path over chunks that are on disk already, so that no text is held but its own."""
-    from embedding_pipeline.assembly import EmbeddingService, build_datasets
+    from embedding_pipeline.assembly.parts import build_datasets
+    from embedding_pipeline.assembly.service import EmbeddingService
     from embedding_pipeline.pipeline.embed import build_embeddings
 
     settings = _settings(base_url, folder)
@@ -138,7 +140,7 @@ async def whole_from_disk(base_url: str, key: str, folder: str) -> int:
 
 def prepare(folder: str, texts: Iterator[str]) -> None:
     """Write the chunks that ``whole_from_disk`` reads."""
-    from embedding_pipeline.assembly import build_datasets
+    from embedding_pipeline.assembly.parts import build_datasets
     from embedding_pipeline_tests.engine.chunks import write_deduped
 
     write_deduped(build_datasets(_settings("http://127.0.0.1:9/v1", folder)), DAY, texts)
@@ -149,7 +151,7 @@ START_CLOCK: list[Callable[[], None]] = [lambda: None]
 
 
 def _settings(base_url: str, folder: str | Path):  # type: ignore[no-untyped-def]
-    from embedding_pipeline.settings import load_settings
+    from embedding_pipeline.settings.loading import load_settings
 
     provider = {"name": "openai", "kind": "openai", "base_url": base_url}
     return load_settings(

@@ -21,7 +21,7 @@ from embedding_pipeline.cli.progress import Meter, showing
 if TYPE_CHECKING:
     from embedding_pipeline.defs.launch import BackfillOutcome
     from embedding_pipeline.defs.outcomes import RunOutcome
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
 
 _AGAIN: Final = "from embedding_pipeline.cli import main; main()"
 
@@ -54,7 +54,7 @@ def backfill(
     runs are in Dagster's UI either way.
     """
     from embedding_pipeline.defs import launch
-    from embedding_pipeline.settings import load_settings
+    from embedding_pipeline.settings.loading import load_settings
 
     settings = load_settings()
     days = start.isoformat(), end.isoformat()
@@ -81,13 +81,14 @@ def backfill(
 
 def refuse_the_impossible(settings: "Settings") -> None:
     """Raise now what every run would fail with: no key, no such place."""
-    from embedding_pipeline import assembly
+    from embedding_pipeline.assembly.embedder import build_embedder
+    from embedding_pipeline.assembly.parts import build_source
     from embedding_pipeline.clock import SystemClock
-    from embedding_pipeline.settings import api_key
+    from embedding_pipeline.settings.environment import api_key
 
     key = api_key(settings.provider)
-    assembly.build_source(settings)
-    assembly.build_embedder(settings, key.get_secret_value() if key else None, SystemClock())
+    build_source(settings)
+    build_embedder(settings, key.get_secret_value() if key else None, SystemClock())
 
 
 def tell_failures(outcome: "BackfillOutcome") -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ def change(settings: "Settings", work: "Callable[[Connection], T]") -> T | None:
 
 
 def _transact(settings: "Settings", work: "Callable[[Connection], T]", *, write: bool) -> T | None:
-    from embedding_pipeline.assembly import open_store
+    from embedding_pipeline.assembly.parts import open_store
 
     file = state_file(settings)
     if file is not None and not file.exists():

@@ -15,7 +15,7 @@ from embedding_pipeline.cli.days import DAY, as_text
 from embedding_pipeline.cli.output import Column, Row, count, emit, money
 
 if TYPE_CHECKING:
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
 
 GROUPS: Final = ("date", "project", "user", "space", "source")
 FIGURES: Final = (
@@ -56,7 +56,7 @@ def costs(start: date | None, end: date | None, by: tuple[str, ...], as_json: bo
     included. "unknown" is the part that was in flight when a process died. Online calls
     belong to no day and are shown when neither --start nor --end is given.
     """
-    from embedding_pipeline.settings import load_settings
+    from embedding_pipeline.settings.loading import load_settings
 
     rows = summed(load_settings(), by, as_text(start), as_text(end))
     titles = [Column(name, name) for name in by]
@@ -106,7 +106,7 @@ def _booked(settings: "Settings") -> Iterator[Row]:
 
 def _explained(settings: "Settings") -> Iterator[Row]:
     """Chunks and savings, from the summaries of finished days."""
-    from embedding_pipeline.assembly import build_datasets
+    from embedding_pipeline.assembly.parts import build_datasets
 
     datasets = build_datasets(settings)
     for path in sorted((datasets.root / "cost_summary").glob("*.parquet")):

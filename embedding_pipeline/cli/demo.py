@@ -17,7 +17,7 @@ from embedding_pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from embedding_pipeline.defs.launch import BackfillOutcome
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
 
 QUESTION: Final = "parse a date from a string"
 DAYS: Final = 7
@@ -30,7 +30,7 @@ def demo() -> int:
     Needs no key, no server and no network. Run it again, and nothing is embedded twice.
     """
     from embedding_pipeline.defs.launch import available_days, backfill
-    from embedding_pipeline.settings import load_settings
+    from embedding_pipeline.settings.loading import load_settings
 
     settings = load_settings()
     if settings.source.kind != "demo":

@@ -23,7 +23,7 @@ from embedding_pipeline.cli.endings import FAILED
 from embedding_pipeline.errors import EmbeddingPipelineError
 
 if TYPE_CHECKING:
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
 
 LITTLE_SPACE_BYTES: Final = 5 << 30
 NO_SPACE_BYTES: Final = 500 << 20
@@ -80,7 +80,7 @@ def doctor(as_json: bool) -> int:
 
 def examine() -> Iterator[Finding]:
     """Every check in turn; without readable settings, only what needs none."""
-    from embedding_pipeline.settings import load_settings
+    from embedding_pipeline.settings.loading import load_settings
 
     yield _python()
     yield _packages()
@@ -178,7 +178,7 @@ def _state(settings: "Settings") -> Finding:
 
 
 def _source(settings: "Settings") -> Finding:
-    from embedding_pipeline.assembly import build_source
+    from embedding_pipeline.assembly.parts import build_source
     from embedding_pipeline.clock import SystemClock, utc
 
     if settings.source.kind == "demo":
@@ -190,9 +190,9 @@ def _source(settings: "Settings") -> Finding:
 
 
 def _model(settings: "Settings") -> Finding:
-    from embedding_pipeline.assembly import build_embedder
+    from embedding_pipeline.assembly.embedder import build_embedder
     from embedding_pipeline.clock import SystemClock
-    from embedding_pipeline.settings import api_key
+    from embedding_pipeline.settings.environment import api_key
 
     spec = settings.model_spec
     if not spec.is_local:
@@ -214,7 +214,7 @@ def _model(settings: "Settings") -> Finding:
 
 
 def _provider(settings: "Settings") -> Finding:
-    from embedding_pipeline.settings import api_key, base_url
+    from embedding_pipeline.settings.environment import api_key, base_url
 
     key = api_key(settings.provider)
     if settings.model_spec.is_local or key is None:

@@ -37,7 +37,7 @@ def failed(**_: Any) -> None:
 def list_failed(partition: date | None, as_json: bool) -> None:
     """List the chunks in quarantine, with the reason of each."""
     from embedding_pipeline.ledger.quarantine import listing
-    from embedding_pipeline.settings import load_settings
+    from embedding_pipeline.settings.loading import load_settings
 
     held = ask(load_settings(), lambda c: listing(c, as_text(partition))) or []
     emit([_row(chunk) for chunk in held], _COLUMNS, as_json=as_json, empty="No chunk has failed.")
@@ -50,7 +50,7 @@ def list_failed(partition: date | None, as_json: bool) -> None:
 def redrive(chunk_ids: tuple[str, ...], partition: date | None, everything: bool) -> None:
     """Let the next run try failed chunks again, and say which days to run."""
     from embedding_pipeline.ledger import quarantine
-    from embedding_pipeline.settings import load_settings
+    from embedding_pipeline.settings.loading import load_settings
 
     if not (chunk_ids or partition or everything):
         raise click.UsageError("name chunks, a --partition, or --all")

@@ -14,7 +14,7 @@ from embedding_pipeline.cli.output import Column, Row, count, emit, json_lines
 
 if TYPE_CHECKING:
     from embedding_pipeline.limits.snapshot import Snapshot
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
 
 _COLUMNS = (
     Column("limit", "key"),
@@ -37,7 +37,7 @@ def limits(as_json: bool, as_metrics: bool) -> None:
     collector, for example every minute: embedding-pipeline limits --prometheus > FILE
     """
     from embedding_pipeline.limits.snapshot import prometheus
-    from embedding_pipeline.settings import load_settings
+    from embedding_pipeline.settings.loading import load_settings
 
     found = read(load_settings())
     if as_metrics:
@@ -53,7 +53,7 @@ def limits(as_json: bool, as_metrics: bool) -> None:
 
 def read(settings: "Settings") -> "list[Snapshot]":
     """The limits the settings lead to; empty where there is no state yet."""
-    from embedding_pipeline.assembly import build_limit_store
+    from embedding_pipeline.assembly.embedder import build_limit_store
     from embedding_pipeline.clock import SystemClock
     from embedding_pipeline.limits.snapshot import snapshots
 

@@ -13,7 +13,7 @@ from embedding_pipeline.cli.output import Column, emit
 
 if TYPE_CHECKING:
     from embedding_pipeline.records import Vectors
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
     from embedding_pipeline.vectors.search import Hit
 
 SHOWN_CHARACTERS: Final = 100
@@ -42,7 +42,7 @@ def search(text: str, k: int, as_json: bool) -> None:
     The text is embedded with the model of the settings and compared with every vector
     of that model's space.
     """
-    from embedding_pipeline.settings import load_settings
+    from embedding_pipeline.settings.loading import load_settings
 
     hits = find(load_settings(), text, k)
     emit(
@@ -55,7 +55,8 @@ def search(text: str, k: int, as_json: bool) -> None:
 
 def find(settings: "Settings", text: str, k: int) -> "list[Hit]":
     """The ``k`` nearest chunks in the space of the settings' model."""
-    from embedding_pipeline.assembly import build_datasets, open_service
+    from embedding_pipeline.assembly.parts import build_datasets
+    from embedding_pipeline.assembly.service import open_service
     from embedding_pipeline.vectors.search import search as nearest
 
     datasets = build_datasets(settings)

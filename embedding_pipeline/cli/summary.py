@@ -15,7 +15,7 @@ from embedding_pipeline.cli.output import Column, count
 
 if TYPE_CHECKING:
     from embedding_pipeline.ledger.queries import LedgerSum
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
     from embedding_pipeline.vectors.partition import PartitionFile
 
 REFERENCE_MODEL: Final = "openai/text-embedding-3-small"
@@ -46,7 +46,7 @@ class Spent:
 
 def day_rows(settings: "Settings", days: Sequence[str]) -> list[dict[str, Any]]:
     """Chunks, duplicates and vectors of each day; 0 where nothing was made."""
-    from embedding_pipeline.assembly import build_datasets
+    from embedding_pipeline.assembly.parts import build_datasets
 
     datasets, space = build_datasets(settings), settings.model_spec.space
     return [

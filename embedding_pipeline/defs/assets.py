@@ -25,7 +25,7 @@ from embedding_pipeline.defs.stopping import until_stopped
 
 if TYPE_CHECKING:
     from embedding_pipeline.service.work import Progress
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
 
 GROUP: Final = "embedding_pipeline"
 OWNERS: Final = ("team:embedding_pipeline",)
@@ -43,7 +43,7 @@ async def raw_chunks(
     vector_store: StoreParam,
 ) -> Result:
     """All chunks of a day as they arrived, with their tokens counted and their text hashed."""
-    from embedding_pipeline.assembly import build_counter
+    from embedding_pipeline.assembly.parts import build_counter
     from embedding_pipeline.pipeline.raw import build_raw_chunks
 
     counter = build_counter(settings)

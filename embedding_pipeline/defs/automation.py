@@ -10,7 +10,7 @@ import dagster as dg
 from embedding_pipeline.defs.assets import GROUP
 
 if TYPE_CHECKING:
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
 
 JOB: Final = "embedding_job"
 SCHEDULE: Final = "daily_embedding_schedule"

@@ -16,7 +16,7 @@ from embedding_pipeline.defs.compat import declaring
 from embedding_pipeline.defs.resources import build_resources
 
 if TYPE_CHECKING:
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
 
 
 def build_graph(settings: "Settings", overrides: Mapping[str, object]) -> dg.Definitions:

@@ -20,7 +20,7 @@ from embedding_pipeline.defs.compat import instance_ref
 from embedding_pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
 
 CONFIG_FILE: Final = "dagster.yaml"
 

@@ -27,7 +27,7 @@ from embedding_pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from embedding_pipeline.service.work import Progress
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
 
 ASSETS: Final = ("raw_chunks", "deduped_chunks", "duplicate_chunks", "embeddings", "cost_summary")
 """The whole graph, upstream first."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import dagster as dg
 
 if TYPE_CHECKING:
-    from embedding_pipeline.assembly import EmbeddingService
+    from embedding_pipeline.assembly.service import EmbeddingService
     from embedding_pipeline.service.work import Progress
-    from embedding_pipeline.settings import Settings
+    from embedding_pipeline.settings.tree import Settings
     from embedding_pipeline.sources.base import ChunkSource
     from embedding_pipeline.vectors.datasets import Datasets
 
@@ -47,7 +47,7 @@ class EmbedderResource:
 
     def open(self, run_id: str = "") -> "AbstractAsyncContextManager[EmbeddingService]":
         """A service that lives as long as the ``async with`` block."""
-        from embedding_pipeline.assembly import open_service
+        from embedding_pipeline.assembly.service import open_service
 
         return open_service(self.settings, run_id=run_id)
 
@@ -80,12 +80,12 @@ def _shell(description: str, make: Callable[[], object]) -> dg.ResourceDefinitio
 
 
 def _source(settings: "Settings") -> object:
-    from embedding_pipeline.assembly import build_source
+    from embedding_pipeline.assembly.parts import build_source
 
     return build_source(settings)
 
 
 def _datasets(settings: "Settings") -> object:
-    from embedding_pipeline.assembly import build_datasets
+    from embedding_pipeline.assembly.parts import build_datasets
 
     return build_datasets(settings)

@@ -12,11 +12,12 @@ import dagster as dg
 import pytest
 import yaml
 
-from embedding_pipeline.assembly import build_datasets
+from embedding_pipeline.assembly.parts import build_datasets
 from embedding_pipeline.definitions import build_defs
 from embedding_pipeline.defs.compat import range_tags
 from embedding_pipeline.defs.instance import open_instance
-from embedding_pipeline.settings import Settings, load_settings
+from embedding_pipeline.settings.loading import load_settings
+from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.vectors.datasets import Datasets
 from embedding_pipeline_tests.fake_openai.fixtures import (  # noqa: F401 - fixtures
     fake_openai_process,

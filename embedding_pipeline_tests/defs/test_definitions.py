@@ -9,9 +9,10 @@ import dagster as dg
 import pytest
 import yaml
 
-from embedding_pipeline.assembly import build_datasets
+from embedding_pipeline.assembly.parts import build_datasets
 from embedding_pipeline.definitions import defs
-from embedding_pipeline.settings import Settings, load_settings
+from embedding_pipeline.settings.loading import load_settings
+from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline_tests.defs.books import CHECKS, materializations
 from embedding_pipeline_tests.defs.conftest import DAYS, ROWS, Project
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embedding_pipeline.assembly import EmbeddingService
+from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.defs.failures import BLAMED
 from embedding_pipeline.defs.resources import EmbedderResource
 from embedding_pipeline.vectors.columns import matrix_of, vector_column

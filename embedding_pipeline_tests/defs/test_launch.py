@@ -116,7 +116,7 @@ INTERRUPTED = """
 import sys
 from pathlib import Path
 from embedding_pipeline.defs.launch import backfill
-from embedding_pipeline.settings import load_settings
+from embedding_pipeline.settings.loading import load_settings
 print("ready", flush=True)
 outcome = backfill(load_settings(), sys.argv[1], sys.argv[2], partitions_per_run=1,
                    home=Path(sys.argv[3]))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedding_pipeline.assembly import EmbeddingService, build_limit_store
+from embedding_pipeline.assembly.embedder import build_limit_store
+from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.clock import SystemClock
 from embedding_pipeline.embedders.breaking import Breaking, State
 from embedding_pipeline.embedders.config import BreakerConfig
@@ -29,7 +30,8 @@ from embedding_pipeline.limits.protocol import Terms
 from embedding_pipeline.limits.state import State as LimitState
 from embedding_pipeline.records import Account, Priority
 from embedding_pipeline.service.work import WorkBatch
-from embedding_pipeline.settings import Settings, load_settings
+from embedding_pipeline.settings.loading import load_settings
+from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.embedders.scripted import OK, Scripted, error
 from embedding_pipeline_tests.fake_openai.server import KEY, FakeOpenAI, listening

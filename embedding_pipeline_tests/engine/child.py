@@ -7,10 +7,11 @@ have come in (``embedding``), or that there was nothing left to do (``done``).
 import asyncio
 import sys
 
-from embedding_pipeline.assembly import EmbeddingService, build_datasets
+from embedding_pipeline.assembly.parts import build_datasets
+from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.pipeline.embed import build_embeddings
 from embedding_pipeline.service.work import Progress
-from embedding_pipeline.settings import load_settings
+from embedding_pipeline.settings.loading import load_settings
 
 
 async def _run(days: list[str]) -> None:

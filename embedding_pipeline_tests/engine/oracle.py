@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from embedding_pipeline.assembly import EmbeddingService, build_datasets
+from embedding_pipeline.assembly.parts import build_datasets
+from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.errors import EmbeddingPipelineError
 from embedding_pipeline.ledger import quarantine, queries
 from embedding_pipeline.pipeline.embed import build_embeddings
-from embedding_pipeline.settings import Settings
+from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.vectors.columns import matrix_of
 from embedding_pipeline_tests.engine.chunks import write_deduped
 from embedding_pipeline_tests.engine.quick import MODEL, QuickClock

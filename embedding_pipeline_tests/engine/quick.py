@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from embedding_pipeline.settings import Settings, load_settings
+from embedding_pipeline.settings.loading import load_settings
+from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.state.owners import RENEW_SECONDS
 
 MODEL = "text-embedding-3-small"

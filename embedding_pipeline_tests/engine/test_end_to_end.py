@@ -8,20 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding_pipeline.assembly import (
-    EmbeddingService,
-    build_counter,
-    build_datasets,
-    build_source,
-    read_vectors,
-)
+from embedding_pipeline.assembly.parts import build_counter, build_datasets, build_source
+from embedding_pipeline.assembly.reading import read_vectors
+from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.clock import SystemClock
 from embedding_pipeline.pipeline import checks
 from embedding_pipeline.pipeline.cost import build_cost_summary, ledger_balances
 from embedding_pipeline.pipeline.dedupe import build_deduped_chunks
 from embedding_pipeline.pipeline.embed import build_embeddings
 from embedding_pipeline.pipeline.raw import build_raw_chunks
-from embedding_pipeline.settings import Settings
+from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.vectors.columns import matrix_of
 from embedding_pipeline_tests.engine.quick import MODEL, QuickClock, settings_for
 from embedding_pipeline_tests.fake_openai.replies import expected_vector

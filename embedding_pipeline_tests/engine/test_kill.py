@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding_pipeline.assembly import build_datasets
+from embedding_pipeline.assembly.parts import build_datasets
 from embedding_pipeline.records import Space
-from embedding_pipeline.settings import load_settings
+from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline.vectors.columns import matrix_of
 from embedding_pipeline.vectors.datasets import Datasets
 from embedding_pipeline_tests.engine.chunks import write_deduped

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding_pipeline.assembly import build_datasets
-from embedding_pipeline.settings import Settings
+from embedding_pipeline.assembly.parts import build_datasets
+from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.tokens import default_counter
 from embedding_pipeline_tests.engine.oracle import DAY, Outcome, assert_right, prepare, run
 from embedding_pipeline_tests.engine.quick import MODEL, settings_for

@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embedding_pipeline.assembly import build_embedder, build_limit_store
+from embedding_pipeline.assembly.embedder import build_embedder, build_limit_store
 from embedding_pipeline.clock import SystemClock
 from embedding_pipeline.embedders.base import Embedder, Wrapper
 from embedding_pipeline.embedders.limiting import Limiting
 from embedding_pipeline.limits.base import LimitStore
 from embedding_pipeline.limits.callers import on_behalf_of
 from embedding_pipeline.records import Priority
-from embedding_pipeline.settings import load_settings
+from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline_tests.fake_openai.server import KEY
 
 ROOT = Path(__file__).resolve().parents[2]

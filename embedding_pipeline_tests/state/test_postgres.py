@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, func, insert, select, text
 
-from embedding_pipeline.assembly import EmbeddingService
+from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.clock import SystemClock
 from embedding_pipeline.errors import StateError
 from embedding_pipeline.records import Account
-from embedding_pipeline.settings import load_settings
+from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline.state.schema import schema_version, spaces
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.clock import FakeClock

@@ -1,0 +1,1 @@
+"""The composition root: settings in, working parts out, in one stated order."""

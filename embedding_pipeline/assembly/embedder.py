@@ -1,0 +1,99 @@
+"""The embedder in its wrappers, in one stated order, and the rate limit it obeys.
+
+Belongs here: choosing and joining. Does not belong here: what a wrapper does (``embedders``).
+
+Order of the wrappers, outermost first:
+retrying → breaking → stopping at a refused key → limiting → the provider itself.
+"""
+
+import random
+from typing import Final
+from urllib.parse import urlsplit
+
+from embedding_pipeline.assembly.parts import build_counter
+from embedding_pipeline.catalog import ModelSpec
+from embedding_pipeline.clock import Clock
+from embedding_pipeline.embedders.base import Embedder
+from embedding_pipeline.errors import ConfigurationError
+from embedding_pipeline.limits.base import LimitStore
+from embedding_pipeline.limits.callers import Tenants
+from embedding_pipeline.limits.database import DatabaseLimits
+from embedding_pipeline.limits.limiter import Limiter
+from embedding_pipeline.limits.protocol import Terms
+from embedding_pipeline.settings.environment import base_url
+from embedding_pipeline.settings.tree import Settings
+from embedding_pipeline.state.store import Store
+
+DEFAULT_HOST: Final = "https://api.openai.com/v1"
+
+
+def build_embedder(settings: Settings, key: str | None, clock: Clock) -> Embedder:
+    """The model's embedder in its wrappers. Nothing is loaded or connected yet.
+
+    Raises:
+        ConfigurationError: the model needs a key and there is none.
+    """
+    spec = settings.model_spec
+    if spec.is_local:
+        from embedding_pipeline.embedders.local import LocalEmbedder
+
+        return LocalEmbedder(build_counter(settings).count)
+    return _remote(settings, spec, key, clock)
+
+
+def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) -> Embedder:
+    from embedding_pipeline.embedders.breaking import Breaking
+    from embedding_pipeline.embedders.config import BreakerConfig
+    from embedding_pipeline.embedders.limiting import Limiting
+    from embedding_pipeline.embedders.openai import OpenAIEmbedder
+    from embedding_pipeline.embedders.retrying import Retrying
+    from embedding_pipeline.embedders.stopping import Stopping
+
+    provider = settings.provider
+    if not key:
+        raise ConfigurationError(
+            f"embedding.model is {spec.name}, but the environment variable "
+            f"{provider.api_key_env} holds no key; set it, or choose a local model"
+        )
+    leaf = OpenAIEmbedder(
+        spec,
+        key,
+        provider=provider.name,
+        base_url=base_url(provider),
+        timeout_seconds=settings.retry.timeout_seconds,
+        max_connections=settings.limits.max_in_flight,
+        clock=clock,
+    )
+    limited = Limiting(leaf, build_limiter(settings, clock))
+    broken = Breaking(Stopping(limited, clock), provider.name, BreakerConfig(), clock)
+    return Retrying(broken, settings.retry, clock, random.Random())  # noqa: S311 - jitter
+
+
+def build_limiter(settings: Settings, clock: Clock) -> Limiter:
+    """This process's part in the rate limit of the provider's account and model."""
+    limits, provider = settings.limits, settings.provider
+    host = urlsplit(base_url(provider) or DEFAULT_HOST).netloc
+    model = provider.deployment or settings.model_spec.space.model
+    return Limiter(
+        build_limit_store(settings, clock),
+        f"{host}/{provider.api_key_env}/{model}"[:255],
+        provider.name,
+        Terms(
+            tokens=limits.tokens_per_minute or 0,
+            requests=limits.requests_per_minute or 0,
+            burst=round(limits.burst_seconds * 1000),
+            ramp=int(limits.ramp),
+        ),
+        clock,
+        tenants=Tenants(settings.tenants),
+        max_wait_seconds=limits.max_wait_seconds,
+    )
+
+
+def build_limit_store(settings: Settings, clock: Clock) -> LimitStore:
+    """Where all processes share their rate limits: Redis where there is one, else the state."""
+    if settings.redis_url:
+        from embedding_pipeline.limits.redis import RedisLimits
+
+        return RedisLimits(settings.redis_url)
+    return DatabaseLimits(lambda: Store(settings.state, clock), clock)

@@ -1,0 +1,41 @@
+"""Parts that need no provider: datasets, source, counter, store.
+
+Belongs here: making each from the settings. Does not belong here: the service or its
+embedder, or any work.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from embedding_pipeline.clock import Clock, SystemClock
+from embedding_pipeline.settings.demo_start import pin_demo_start
+from embedding_pipeline.settings.tree import Settings
+from embedding_pipeline.sources.base import ChunkSource
+from embedding_pipeline.sources.opening import open_source
+from embedding_pipeline.state.store import Store
+from embedding_pipeline.tokens import TokenCounter, default_counter
+from embedding_pipeline.vectors.datasets import Datasets
+
+
+def build_datasets(settings: Settings) -> Datasets:
+    """The datasets under ``data_dir``."""
+    return Datasets(settings.data_path)
+
+
+def build_counter(settings: Settings) -> TokenCounter:  # noqa: ARG001 - the seam for a choice
+    """The token counter."""
+    return default_counter()
+
+
+def build_source(settings: Settings) -> ChunkSource:
+    """The source the settings name. The demo's first day is kept from here on."""
+    if settings.source.kind == "demo":
+        pin_demo_start(settings)
+    return open_source(settings.source, settings.start_date)
+
+
+@contextmanager
+def open_store(settings: Settings, clock: Clock | None = None) -> Iterator[Store]:
+    """The shared store alone, for what needs no embedder."""
+    with Store(settings.state, clock or SystemClock()) as store:
+        yield store

@@ -1,0 +1,1 @@
+"""Settings: one typed tree; the only reader of environment and settings files."""

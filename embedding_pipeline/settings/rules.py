@@ -1,0 +1,79 @@
+"""Which settings go together, and which wait for a later version.
+
+Belongs here: rules over more than one key; a rule over one key stands with the key. Pure.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from embedding_pipeline.embedders.config import ProviderConfig
+from embedding_pipeline.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from embedding_pipeline.settings.tree import Settings
+
+
+def later(settings: "Settings") -> Iterator[tuple[str, str]]:
+    """Keys that ask for what this version does not have."""
+    yield from _later_storage(settings)
+    if settings.source.kind == "sql":
+        yield "source.kind", "SQL sources"
+    if settings.dedup.near or settings.dedup.scope_days:
+        key = "dedup.near" if settings.dedup.near else "dedup.scope_days"
+        yield key, "near-duplicate detection"
+    if settings.budgets:
+        yield "budgets", "budgets"
+    if settings.alerts.webhook_url_env:
+        yield "alerts.webhook_url_env", "alerts"
+    if settings.on_outage != "fail":
+        yield "on_outage", "deferred work and stand-ins"
+    if settings.batch_api != "off":
+        yield "batch_api", "the Batch API"
+    if len(settings.providers) > 1 or settings.provider.kind in ("azure", "local"):
+        yield "providers", "fallback providers, Azure and local stand-ins"
+
+
+def _later_storage(settings: "Settings") -> Iterator[tuple[str, str]]:
+    if "://" in settings.data_dir:
+        yield "data_dir", "object storage for datasets"
+    if settings.cache.max_gb is not None:
+        yield "cache.max_gb", "eviction from the database tier"
+
+
+def contradictions(settings: "Settings") -> Iterator[str]:
+    """What cannot be meant together, one line each, with the key and the remedy."""
+    try:
+        spec = settings.model_spec
+    except ConfigurationError as exc:
+        yield f"embedding.model: {exc}"
+        return
+    wanted = settings.embedding.dimensions
+    if wanted and wanted > spec.native_dimensions:
+        yield (
+            f"embedding.dimensions: {wanted} is more than the {spec.native_dimensions} "
+            f"that {settings.embedding.model} has"
+        )
+    if wanted and wanted < spec.native_dimensions and not spec.supports_dimensions:
+        yield (
+            f"embedding.dimensions: vectors of {settings.embedding.model} cannot be shortened; "
+            "leave it out"
+        )
+    if settings.source.kind != "demo" and settings.partitions.start_date is None:
+        yield "partitions.start_date: needed for this source; set the day of the first partition"
+    if settings.chunking.max_tokens > spec.max_input_tokens:
+        yield (
+            f"chunking.max_tokens: {settings.chunking.max_tokens} is more than the "
+            f"{spec.max_input_tokens} that {settings.embedding.model} takes"
+        )
+    yield from _odd_providers(settings.providers)
+
+
+def _odd_providers(providers: Sequence[ProviderConfig]) -> Iterator[str]:
+    if not providers:
+        yield "providers: the list is empty; leave it out to use openai"
+    names = [provider.name for provider in providers]
+    for index, provider in enumerate(providers):
+        if provider.kind == "compatible" and provider.base_url is None:
+            yield f"providers.{index}.base_url: needed for kind compatible; say where it is"
+        if provider.name in names[:index]:
+            yield f"providers.{index}.name: {provider.name} is there twice; names must differ"

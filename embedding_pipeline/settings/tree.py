@@ -1,0 +1,174 @@
+"""The tree of settings: every key a user can set, typed and frozen.
+
+Belongs here: composing the configs that each room defines, and what follows from them.
+Does not belong here: the reason behind a value (its room's config), or finding the file
+and naming mistakes (``loading``).
+
+A value comes from, in this order: what the caller names, the environment
+(``EMBEDDING_PIPELINE_<SECTION>__<FIELD>``, lists as JSON, ``null`` for none), the YAML file
+named by ``EMBEDDING_PIPELINE_CONFIG`` (default ``pipeline.yaml`` in the working directory),
+then the defaults. Secrets come from the environment only.
+"""
+
+from datetime import date
+from pathlib import Path
+from typing import Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from embedding_pipeline.cache.config import CacheConfig
+from embedding_pipeline.catalog import DEFAULT_MODEL, ModelSpec, find_model
+from embedding_pipeline.chunking.config import ChunkingConfig
+from embedding_pipeline.dedup.config import DedupConfig
+from embedding_pipeline.embedders.config import ProviderConfig, RetryConfig
+from embedding_pipeline.ledger.config import BudgetConfig
+from embedding_pipeline.limits.config import LimitsConfig, TenantConfig
+from embedding_pipeline.planning.config import RequestsConfig
+from embedding_pipeline.settings.demo_start import demo_start
+from embedding_pipeline.settings.environment import PREFIX, file_content, settings_file
+from embedding_pipeline.settings.rules import contradictions
+from embedding_pipeline.sources.config import SourceConfig
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PartitionsConfig(_Section):
+    """Daily partitions: the first one, and whose midnight divides the days."""
+
+    start_date: date | None = None
+    """First day; may stay empty only for the demo, which sets it itself."""
+
+    timezone: str = "UTC"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value == "UTC":  # also where no time zones are installed
+            return value
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+            raise ValueError("not a time zone; write it like Europe/Berlin") from exc
+        return value
+
+
+class EmbeddingConfig(_Section):
+    """Which model makes the vectors, and how long the vectors handed out are."""
+
+    model: str = DEFAULT_MODEL
+    dimensions: int | None = Field(None, ge=1)
+    """A view of the full vector (first components, renormalised); null = native."""
+
+
+class AlertsConfig(_Section):
+    """Where alerts go."""
+
+    webhook_url_env: str | None = None
+
+
+class Settings(BaseSettings):
+    """Everything a user can set. Frozen; ``load_settings`` makes one from file and environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_parse_none_str="null",
+        extra="forbid",
+        frozen=True,
+    )
+
+    data_dir: str = Field(".embedding_pipeline", min_length=1)
+    state_url: str | None = Field(None, min_length=1, repr=False)
+    redis_url: str | None = Field(None, min_length=1, repr=False)
+    partitions: PartitionsConfig = PartitionsConfig()
+    source: SourceConfig = SourceConfig()
+    chunking: ChunkingConfig = ChunkingConfig()
+    dedup: DedupConfig = DedupConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    providers: tuple[ProviderConfig, ...] = (ProviderConfig(name="openai", kind="openai"),)
+    requests: RequestsConfig = RequestsConfig()
+    retry: RetryConfig = RetryConfig()
+    limits: LimitsConfig = LimitsConfig()
+    tenants: tuple[TenantConfig, ...] = ()
+    cache: CacheConfig = CacheConfig()
+    budgets: tuple[BudgetConfig, ...] = ()
+    on_outage: Literal["fail", "defer", "degrade"] = "fail"
+    batch_api: Literal["off", "on", "auto"] = "off"
+    alerts: AlertsConfig = AlertsConfig()
+
+    _base: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What the caller names, then the environment, then the file."""
+        content = InitSettingsSource(settings_cls, file_content(settings_file()))
+        return init_settings, env_settings, content
+
+    @property
+    def data_path(self) -> Path:
+        """``data_dir`` as an absolute path; a relative one starts at the settings file."""
+        return (self._base / Path(self.data_dir).expanduser()).resolve()
+
+    @property
+    def state(self) -> str:
+        """SQLAlchemy URL of the shared store; a relative file starts at the settings file."""
+        url = self.state_url or f"sqlite:///{self.data_path / 'state.db'}"
+        scheme, mark, file = url.partition(":///")
+        relative = scheme.startswith("sqlite") and file not in {"", ":memory:"}
+        return f"{scheme}{mark}{self._base / file}" if relative else url
+
+    @property
+    def start_date(self) -> date:
+        """The first daily partition."""
+        return self.partitions.start_date or demo_start(self.data_path)
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        """The model ``embedding.model`` names."""
+        return find_model(self.embedding.model)
+
+    @property
+    def dimensions(self) -> int:
+        """Length of the vectors handed out."""
+        return self.embedding.dimensions or self.model_spec.native_dimensions
+
+    @property
+    def provider(self) -> ProviderConfig:
+        """The provider asked first."""
+        return min(self.providers, key=lambda provider: provider.priority)
+
+    @field_validator("batch_api", mode="before")
+    @classmethod
+    def _yaml_words(cls, value: object) -> object:
+        """YAML reads a bare ``on`` and ``off`` as true and false."""
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        problems = list(contradictions(self))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
