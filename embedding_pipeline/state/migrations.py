@@ -4,6 +4,7 @@ Belongs here: one function a version, and applying them under a lock. Does not
 belong here: data of a room. A change of ``schema`` comes with a new entry here.
 """
 
+import uuid
 from collections.abc import Callable
 from typing import Final
 
@@ -21,7 +22,17 @@ def _add_limits(connection: Connection) -> None:
     schema.limits.create(connection, checkfirst=True)
 
 
-MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (_create, _add_limits)
+def _add_cache_tiers(connection: Connection) -> None:
+    schema.cache_stats.create(connection, checkfirst=True)
+    schema.store_identity.create(connection, checkfirst=True)
+    connection.execute(insert(schema.store_identity).values(id=uuid.uuid4().hex))
+
+
+MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
+    _create,
+    _add_limits,
+    _add_cache_tiers,
+)
 LATEST: Final = len(MIGRATIONS)
 
 

@@ -148,3 +148,23 @@ limits: Final = Table(
     Column("state", Text, nullable=False),
 )
 """One row an account and model: the state of its rate limit, as JSON. Small, and replaced whole."""
+
+cache_stats: Final = Table(
+    "cache_stats",
+    metadata,
+    Column("day", Integer, primary_key=True),  # days since the epoch, UTC
+    Column("space_id", RowId, primary_key=True),
+    Column("project", String(255), primary_key=True),
+    Column("tier", String(16), primary_key=True),
+    Column("hits", BigInteger, nullable=False),
+    Column("misses", BigInteger, nullable=False),
+    Column("damaged", BigInteger, nullable=False),
+)
+"""Keys that were asked for, and had, by cache tier. Damaged entries are among the misses."""
+
+store_identity: Final = Table(
+    "store_identity",
+    metadata,
+    Column("id", String(32), primary_key=True),
+)
+"""One row: what sets this store apart from others that share a Redis with it."""
