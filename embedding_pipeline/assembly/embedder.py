@@ -96,4 +96,4 @@ def build_limit_store(settings: Settings, clock: Clock) -> LimitStore:
         from embedding_pipeline.limits.redis import RedisLimits
 
         return RedisLimits(settings.redis_url)
-    return DatabaseLimits(lambda: Store(settings.state, clock), clock)
+    return DatabaseLimits(lambda: Store(settings.state, clock, rows=True), clock)

@@ -3,7 +3,9 @@
 Belongs here: reading and writing that row. Does not belong here: any arithmetic.
 
 The instant is PostgreSQL's own; SQLite serves the processes of one machine, which have one
-clock already.
+clock already. On PostgreSQL only the row is locked (``Store(rows=True)``): a permit does not
+wait for a commit of vectors. The store never shows a state that is not whole, but a server
+that crashes may forget the last permits: the next reply's headers put that right.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from embedding_pipeline.clock import Clock
+from embedding_pipeline.errors import StateError
 from embedding_pipeline.limits.base import LimitStore
 from embedding_pipeline.limits.protocol import Answer, Ask, Terms
 from embedding_pipeline.limits.sharing import exchange
@@ -21,7 +24,11 @@ from embedding_pipeline.state.schema import limits
 from embedding_pipeline.state.statements import upsert_into
 from embedding_pipeline.state.store import Store
 
-_SERVER_NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_LOCKED: Final = (
+    "SELECT state, (extract(epoch FROM clock_timestamp()) * 1000)::bigint "
+    "FROM limits WHERE key = %s FOR UPDATE"
+)
+"""PostgreSQL evaluates this anew for a row it had to wait for, the instant included."""
 
 
 class DatabaseLimits(LimitStore):
@@ -41,10 +48,11 @@ class DatabaseLimits(LimitStore):
 
     async def exchange(self, key: str, terms: Terms, ask: Ask) -> Answer:
         def work(connection: Connection) -> Answer:
-            found = connection.scalar(select(limits.c.state).where(limits.c.key == key))
+            found, now = self._read(connection, key)
             state = from_json(found) if found else None
-            after, answer = exchange(state, terms, ask, self._now(connection))
-            _write(connection, key, to_json(after), new=state is None)
+            after, answer = exchange(state, terms, ask, now)
+            change = limits.update().where(limits.c.key == key)
+            connection.execute(change.values(state=to_json(after)))
             return answer
 
         return await (self._store or await self._opened()).write(work)
@@ -52,7 +60,7 @@ class DatabaseLimits(LimitStore):
     async def states(self) -> Mapping[str, State]:
         def work(connection: Connection) -> dict[str, State]:
             rows = connection.execute(select(limits.c.key, limits.c.state).order_by(limits.c.key))
-            return {key: from_json(state) for key, state in rows}
+            return {key: from_json(state) for key, state in rows if state}
 
         return await (self._store or await self._opened()).read(work)
 
@@ -67,14 +75,20 @@ class DatabaseLimits(LimitStore):
                 self._store = await asyncio.to_thread(self._open)
             return self._store
 
-    def _now(self, connection: Connection) -> int:
+    def _read(self, connection: Connection, key: str) -> tuple[str, int]:
+        """The state ("" if there is none yet) and the instant; the row is ours from here on."""
+        row = self._row(connection, key)
+        if row is None:
+            blank = upsert_into(connection, limits).values(key=key, state="")
+            connection.execute(blank.on_conflict_do_nothing())
+            row = self._row(connection, key)
+        if row is None:
+            raise StateError("the state of the rate limits was deleted meanwhile; try again")
+        return row
+
+    def _row(self, connection: Connection, key: str) -> tuple[str, int] | None:
         if connection.dialect.name == "postgresql":
-            return int(connection.exec_driver_sql(_SERVER_NOW).scalar_one())
-        return int(self._clock.now() * 1000)
-
-
-def _write(connection: Connection, key: str, state: str, *, new: bool) -> None:
-    if new:
-        connection.execute(upsert_into(connection, limits).values(key=key, state=state))
-    else:
-        connection.execute(limits.update().where(limits.c.key == key).values(state=state))
+            found = connection.exec_driver_sql(_LOCKED, (key,)).one_or_none()
+            return None if found is None else (found[0], found[1])
+        state = connection.scalar(select(limits.c.state).where(limits.c.key == key))
+        return None if state is None else (state, int(self._clock.now() * 1000))

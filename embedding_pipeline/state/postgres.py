@@ -6,7 +6,8 @@ Belongs here: everything of the store that only PostgreSQL needs (psycopg 3, ext
 Rooms are written for one writer at a time, as SQLite has it. Here an advisory lock,
 taken first in every writing transaction and given back by its end, whatever the end is,
 makes it so; writes of one process share a commit (``grouping``), so that a lock held per
-commit costs little. Readers take no lock and see one snapshot.
+commit costs little. A store opened with ``rows=True`` locks rows instead, one by one.
+Readers take no lock and see one snapshot.
 """
 
 from typing import Any, Final
@@ -69,10 +70,13 @@ def postgres_engine(url: URL, connections: int, wait_seconds: int) -> Engine:
 
 
 def _on_begin(connection: Connection) -> None:
-    if connection.get_execution_options().get("exclusive", True):
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
-    else:
+    options = connection.get_execution_options()
+    if not options.get("exclusive", True):
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    elif options.get("rows", False):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+    else:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
 
 
 def reason(exc: DBAPIError) -> str:

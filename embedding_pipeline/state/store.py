@@ -49,8 +49,16 @@ _REMEDY: Final = {
 class Store:
     """The shared store. Open one per process; safe to use from one event loop."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, *, rows: bool = False) -> None:
         """Open ``url`` (an SQLAlchemy URL) and bring its schema up to date.
+
+        Args:
+            url: where it is.
+            clock: time, for the schema's own books.
+            rows: on PostgreSQL, writes lock the rows they name (``FOR UPDATE``) and do not
+                wait for other writers; nor for the disk, so that a crash of the server may
+                lose the last of them. For a room whose state is one row. SQLite has one
+                writer at a time in any case.
 
         Raises:
             ConfigurationError: the URL is malformed or of a kind that is not supported.
@@ -58,7 +66,7 @@ class Store:
         """
         self.url = url
         self._engine = _engine(url)
-        self._writer = GroupWriter(lambda work: self._transact(work, True))
+        self._writer = GroupWriter(lambda work: self._transact(work, True, rows))
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="state-read")
         try:
             with self._edge():
@@ -101,9 +109,9 @@ class Store:
         except RuntimeError as exc:  # what threads say that have been shut down
             raise StateError(f"state store {self.where}: it is closed; open a new one") from exc
 
-    def _transact(self, work: Callable[[Connection], T], exclusive: bool) -> T:
+    def _transact(self, work: Callable[[Connection], T], exclusive: bool, rows: bool = False) -> T:
         with self._engine.connect() as connection:
-            connection.execution_options(exclusive=exclusive)
+            connection.execution_options(exclusive=exclusive, rows=rows)
             with connection.begin():
                 return work(connection)
 

@@ -34,13 +34,17 @@ async def opening(
 
     def open_one() -> LimitStore:
         clock = SystemClock()
-        made = RedisLimits(redis) if redis else DatabaseLimits(lambda: Store(url, clock), clock)
+        made = RedisLimits(redis) if redis else DatabaseLimits(lambda: _store(url), clock)
         opened.append(made)
         return made
 
     yield open_one
     for store in opened:
         await store.aclose()
+
+
+def _store(url: str) -> Store:
+    return Store(url, SystemClock(), rows=True)
 
 
 def _want(tokens: int, project: str = "p", priority: int = 2) -> Want:
@@ -110,6 +114,26 @@ async def test_who_is_ahead_is_said(opening: Opening) -> None:
     assert answer.granted == ()
     behind = await store.exchange("k", TERMS, Ask("c", (Want("x", 1000, 2, 0, 5),)))
     assert sorted(behind.ahead) == [("x", 1, 9_000), ("y", 2, 8_000)]
+
+
+async def test_a_permit_does_not_wait_for_other_writers(postgres_url: str) -> None:
+    limits = DatabaseLimits(lambda: _store(postgres_url), SystemClock())
+    with Store(postgres_url, SystemClock()) as other:
+        await limits.exchange("k", TERMS, Ask("a"))
+        loop, begun, done = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+        def long_commit(_: object) -> None:
+            loop.call_soon_threadsafe(begun.set)
+            asyncio.run_coroutine_threadsafe(done.wait(), loop).result(20)
+
+        writing = asyncio.create_task(other.write(long_commit))
+        await begun.wait()
+        async with asyncio.timeout(10):
+            answer = await limits.exchange("k", TERMS, Ask("a", (_want(1),)))
+        done.set()
+        await writing
+    await limits.aclose()
+    assert answer.granted == (0,)
 
 
 async def test_keys_do_not_touch_each_other(opening: Opening) -> None:
