@@ -11,14 +11,13 @@ vectors, books the bill and gives the claims back. Killed in between, the next p
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 import numpy as np
 from sqlalchemy import Connection
 
 from embedding_pipeline.cache import claims, database
 from embedding_pipeline.clock import Clock
-from embedding_pipeline.errors import CircuitOpen, NoPermit, ProviderError, StateError
+from embedding_pipeline.errors import ProviderError, StateError
 from embedding_pipeline.ledger import flights
 from embedding_pipeline.ledger.flights import Flight
 from embedding_pipeline.ledger.shares import Share, divide, shares_of
@@ -31,16 +30,12 @@ from embedding_pipeline.records import (
     Space,
     Vectors,
 )
+from embedding_pipeline.service.attempts import attempts_of, calls_of, ended_by, waited_ms
 from embedding_pipeline.service.work import Item, Landing, Refusal
 from embedding_pipeline.state import owners
 from embedding_pipeline.state.store import Store
 
 log = logging.getLogger(__name__)
-
-NOT_SENT: Final = (CircuitOpen, NoPermit)
-"""Errors of our own making: no call was made."""
-
-_NO_CALLS: Final = frozenset(kind.__name__ for kind in NOT_SENT)
 
 
 @dataclass(frozen=True)
@@ -192,7 +187,7 @@ class Books:
                 shares,
                 tokens=result.usage.input_tokens,
                 requests=result.requests - len(lost) + flying.unbooked,
-                wait_ms=_waited_ms(result.attempts) + flying.unbooked_ms,
+                wait_ms=waited_ms(result.attempts) + flying.unbooked_ms,
                 provider=result.provider,
                 now_ms=now,
             )
@@ -229,11 +224,11 @@ class Books:
 
         if lost:
             await self._store.write(work)
-        calls = _calls(attempts)
+        made = calls_of(attempts)
         flying.out = ()
-        flying.unbooked += calls - len(lost)
-        flying.unbooked_ms += _waited_ms(attempts)
-        flying.requests += calls
+        flying.unbooked += made - len(lost)
+        flying.unbooked_ms += waited_ms(attempts)
+        flying.requests += made
         flying.attempts.extend(attempts)
 
     async def refuse(self, flying: Flying, item: Item, refusal: Refusal) -> None:
@@ -256,12 +251,12 @@ class Books:
         left, out, now = list(flying.left.values()), flying.out, self._now_ms()
         if not left:
             return
-        attempts = _ended_by(exc, flying.flight) if out else ()
+        attempts = ended_by(exc, flying.flight) if out else ()
         lost = [attempt for attempt in attempts if attempt.maybe_billed]
         flying.attempts.extend(attempts)
-        flying.requests += _calls(attempts)
-        flying.unbooked += _calls(attempts) - len(lost)
-        flying.unbooked_ms += _waited_ms(attempts)
+        flying.requests += calls_of(attempts)
+        flying.unbooked += calls_of(attempts) - len(lost)
+        flying.unbooked_ms += waited_ms(attempts)
 
         def work(connection: Connection) -> None:
             self._regain(connection, flying, now)
@@ -292,15 +287,6 @@ class Books:
         return int(self._clock.now() * 1000)
 
 
-def attempts_of(exc: ProviderError) -> Sequence[Attempt]:
-    """The calls behind an error; one, where nothing retried and something was sent."""
-    if exc.attempts or isinstance(exc, NOT_SENT):
-        return exc.attempts
-    fault = exc.fault
-    code = fault.code or str(fault.status or "")
-    return [Attempt(fault.provider, type(exc).__name__, code, 0.0, fault.maybe_billed)]
-
-
 def sweep(connection: Connection, now_ms: int, *, asking: str = "") -> int:
     """Book and release what dead services left behind; returns how many flights.
 
@@ -320,15 +306,6 @@ def retire(connection: Connection, owner_ids: Sequence[str], now_ms: int) -> int
     for owner_id in owner_ids:
         owners.remove(connection, owner_id)
     return booked
-
-
-def _ended_by(exc: BaseException, flight: Flight) -> Sequence[Attempt]:
-    """The calls of the request that was out when ``exc`` ended the flight."""
-    if isinstance(exc, ProviderError):
-        return attempts_of(exc)
-    # Cut off, or delivered and not stored: it may have been billed.
-    earlier: Sequence[Attempt] = getattr(exc, "attempts", ())
-    return [*earlier, Attempt(flight.provider, type(exc).__name__, maybe_billed=True)]
 
 
 def _book_lost(
@@ -383,11 +360,3 @@ def _shares(items: Iterable[Item]) -> tuple[Share, ...]:
 def _without(left: dict[Digest, Item], digests: Sequence[Digest]) -> dict[Digest, Item]:
     gone = set(digests)
     return {digest: item for digest, item in left.items() if digest not in gone}
-
-
-def _calls(attempts: Iterable[Attempt]) -> int:
-    return sum(attempt.error not in _NO_CALLS for attempt in attempts)
-
-
-def _waited_ms(attempts: Iterable[Attempt]) -> int:
-    return int(sum(attempt.waited_seconds for attempt in attempts) * 1000)
