@@ -72,11 +72,9 @@ def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) 
 def build_limiter(settings: Settings, clock: Clock) -> Limiter:
     """This process's part in the rate limit of the provider's account and model."""
     limits, provider = settings.limits, settings.provider
-    host = urlsplit(base_url(provider) or DEFAULT_HOST).netloc
-    model = provider.deployment or settings.model_spec.space.model
     return Limiter(
         build_limit_store(settings, clock),
-        f"{host}/{provider.api_key_env}/{model}"[:255],
+        limit_key(settings),
         provider.name,
         Terms(
             tokens=limits.tokens_per_minute or 0,
@@ -88,6 +86,14 @@ def build_limiter(settings: Settings, clock: Clock) -> Limiter:
         tenants=Tenants(settings.tenants),
         max_wait_seconds=limits.max_wait_seconds,
     )
+
+
+def limit_key(settings: Settings) -> str:
+    """The name of the rate limit that the model's requests share: account and model."""
+    provider = settings.provider
+    host = urlsplit(base_url(provider) or DEFAULT_HOST).netloc
+    model = provider.deployment or settings.model_spec.space.model
+    return f"{host}/{provider.api_key_env}/{model}"[:255]
 
 
 def build_limit_store(settings: Settings, clock: Clock) -> LimitStore:

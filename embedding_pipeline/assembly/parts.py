@@ -6,6 +6,8 @@ embedder, or any work.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 
 from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.settings.demo_start import pin_demo_start
@@ -15,6 +17,8 @@ from embedding_pipeline.sources.opening import open_source
 from embedding_pipeline.state.store import Store
 from embedding_pipeline.tokens import TokenCounter, default_counter
 from embedding_pipeline.vectors.datasets import Datasets
+
+_SQLITE: Final = "sqlite:///"
 
 
 def build_datasets(settings: Settings) -> Datasets:
@@ -32,6 +36,23 @@ def build_source(settings: Settings) -> ChunkSource:
     if settings.source.kind == "demo":
         pin_demo_start(settings)
     return open_source(settings.source, settings.start_date)
+
+
+def peek_source(settings: Settings) -> ChunkSource:
+    """The source the settings name, for looking only: nothing is kept of it."""
+    return open_source(settings.source, settings.start_date)
+
+
+def state_file(settings: Settings) -> Path | None:
+    """The file of an embedded state store; None when the store is a server."""
+    url = settings.state
+    return Path(url.removeprefix(_SQLITE)) if url.startswith(_SQLITE) else None
+
+
+def has_state(settings: Settings) -> bool:
+    """Whether there is a store to ask, so that asking makes none on the way."""
+    file = state_file(settings)
+    return file is None or file.exists()
 
 
 @contextmanager

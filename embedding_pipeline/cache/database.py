@@ -38,11 +38,17 @@ class Lookup:
     damaged: tuple[Digest, ...] = ()
 
 
+def find_space(connection: Connection, space: Space) -> int | None:
+    """The number of a space in this store; None where nobody has used it yet."""
+    found = connection.scalar(select(spaces.c.id).where(spaces.c.name == str(space)))
+    return None if found is None else int(found)
+
+
 def space_id(connection: Connection, space: Space) -> int:
     """The number of a space in this store; made on first use. Needs a writing transaction."""
-    found = connection.scalar(select(spaces.c.id).where(spaces.c.name == str(space)))
+    found = find_space(connection, space)
     if found is not None:
-        return int(found)
+        return found
     made = connection.execute(insert(spaces).values(name=str(space)))
     assert made.inserted_primary_key is not None
     return int(made.inserted_primary_key[0])

@@ -15,8 +15,9 @@ import click
 from embedding_pipeline.cli import summary
 from embedding_pipeline.cli.days import DAY
 from embedding_pipeline.cli.endings import FAILED
-from embedding_pipeline.cli.output import emit, json_lines, usd
+from embedding_pipeline.cli.output import emit, json_lines
 from embedding_pipeline.cli.progress import Meter, showing
+from embedding_pipeline.pipeline.words import usd
 
 if TYPE_CHECKING:
     from embedding_pipeline.defs.launch import BackfillOutcome

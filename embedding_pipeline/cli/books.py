@@ -5,7 +5,6 @@ Belongs here: opening it, if it is there. Does not belong here: any question ask
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -14,14 +13,6 @@ if TYPE_CHECKING:
     from embedding_pipeline.settings.tree import Settings
 
 T = TypeVar("T")
-
-_SQLITE = "sqlite:///"
-
-
-def state_file(settings: "Settings") -> Path | None:
-    """The file of an embedded state store; None when the store is a server."""
-    url = settings.state
-    return Path(url.removeprefix(_SQLITE)) if url.startswith(_SQLITE) else None
 
 
 def ask(settings: "Settings", work: "Callable[[Connection], T]") -> T | None:
@@ -35,10 +26,9 @@ def change(settings: "Settings", work: "Callable[[Connection], T]") -> T | None:
 
 
 def _transact(settings: "Settings", work: "Callable[[Connection], T]", *, write: bool) -> T | None:
-    from embedding_pipeline.assembly.parts import open_store
+    from embedding_pipeline.assembly.parts import has_state, open_store
 
-    file = state_file(settings)
-    if file is not None and not file.exists():
+    if not has_state(settings):
         return None
     with open_store(settings) as store:
         return asyncio.run(store.write(work) if write else store.read(work))

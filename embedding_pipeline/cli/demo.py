@@ -10,10 +10,11 @@ import click
 
 from embedding_pipeline.cli import summary
 from embedding_pipeline.cli.backfill import refuse_the_impossible, status
-from embedding_pipeline.cli.output import emit, usd
+from embedding_pipeline.cli.output import emit
 from embedding_pipeline.cli.progress import Meter, showing
 from embedding_pipeline.cli.search import find, shorten
 from embedding_pipeline.errors import SettingsError
+from embedding_pipeline.pipeline.words import usd
 
 if TYPE_CHECKING:
     from embedding_pipeline.defs.launch import BackfillOutcome

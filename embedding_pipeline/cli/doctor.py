@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from embedding_pipeline.cli.books import ask, state_file
+from embedding_pipeline.cli.books import ask
 from embedding_pipeline.cli.endings import FAILED
 from embedding_pipeline.errors import EmbeddingPipelineError
 
@@ -164,6 +164,7 @@ def _existing(path: Path) -> Path:
 
 
 def _state(settings: "Settings") -> Finding:
+    from embedding_pipeline.assembly.parts import state_file
     from embedding_pipeline.ledger.quarantine import listing
 
     file = state_file(settings)

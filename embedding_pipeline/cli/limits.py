@@ -5,11 +5,10 @@ Belongs here: reading the state and printing it. Does not belong here: any chang
 
 import asyncio
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from embedding_pipeline.cli.books import state_file
 from embedding_pipeline.cli.output import Column, Row, count, emit, json_lines
 
 if TYPE_CHECKING:
@@ -53,22 +52,10 @@ def limits(as_json: bool, as_metrics: bool) -> None:
 
 def read(settings: "Settings") -> "list[Snapshot]":
     """The limits the settings lead to; empty where there is no state yet."""
-    from embedding_pipeline.assembly.embedder import build_limit_store
+    from embedding_pipeline.assembly.planning import limits_now
     from embedding_pipeline.clock import SystemClock
-    from embedding_pipeline.limits.snapshot import snapshots
 
-    file = state_file(settings)
-    if settings.redis_url is None and file is not None and not file.exists():
-        return []
-
-    async def ask() -> Any:
-        store = build_limit_store(settings, SystemClock())
-        try:
-            return await store.states()
-        finally:
-            await store.aclose()
-
-    return snapshots(asyncio.run(ask()))
+    return asyncio.run(limits_now(settings, SystemClock()))
 
 
 def _summary(snapshot: "Snapshot") -> str:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import click
 
+from embedding_pipeline.pipeline.words import usd
+
 Row = Mapping[str, Any]
 
 _GAP: Final = "  "
@@ -34,11 +36,6 @@ def count(title: str, key: str) -> Column:
 def money(title: str, key: str) -> Column:
     """A column of amounts in nano-USD."""
     return Column(title, key, usd, right=True)
-
-
-def usd(nano: int) -> str:
-    """An amount for people: cents, and as many digits more as small amounts need."""
-    return f"${nano / 1e9:,.2f}" if nano == 0 or nano >= 10**9 else f"${nano / 1e9:.6f}"
 
 
 def emit(rows: Sequence[Row], columns: Sequence[Column], *, as_json: bool, empty: str) -> None:

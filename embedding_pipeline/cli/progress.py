@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embedding_pipeline.cli.output import usd
+from embedding_pipeline.pipeline.words import usd
 
 if TYPE_CHECKING:
     from embedding_pipeline.service.work import Progress

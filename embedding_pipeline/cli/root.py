@@ -16,6 +16,7 @@ from embedding_pipeline.cli.doctor import doctor
 from embedding_pipeline.cli.endings import EXIT_CODES, PROGRAM
 from embedding_pipeline.cli.failed import failed
 from embedding_pipeline.cli.limits import limits
+from embedding_pipeline.cli.plan import plan
 from embedding_pipeline.cli.search import search
 
 _CODES: Final = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES)
@@ -63,6 +64,6 @@ def root(**_: Any) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
 
-for _command in (demo, backfill, search, costs, failed, limits, doctor):
+for _command in (demo, plan, backfill, search, costs, failed, limits, doctor):
     root.add_command(_command)
 _accept_debug(root)

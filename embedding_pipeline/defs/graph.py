@@ -13,6 +13,7 @@ from embedding_pipeline.defs.assets import build_assets
 from embedding_pipeline.defs.automation import build_automation, daily_partitions
 from embedding_pipeline.defs.checks import build_checks
 from embedding_pipeline.defs.compat import declaring
+from embedding_pipeline.defs.planning import build_plan_job
 from embedding_pipeline.defs.resources import build_resources
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def build_graph(settings: "Settings", overrides: Mapping[str, object]) -> dg.Def
         assets = dg.Definitions(
             assets=build_assets(days, settings),
             asset_checks=build_checks(days),
+            jobs=[build_plan_job()],
             resources=build_resources(settings, overrides),
             executor=dg.in_process_executor,
         )

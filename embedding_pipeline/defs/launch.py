@@ -172,6 +172,16 @@ def available_days(settings: "Settings") -> list[str]:
     return list(daily_partitions(settings).get_partition_keys())
 
 
+def days_between(settings: "Settings", start: str | None, end: str | None) -> list[str]:
+    """The days that can be made from ``start`` to ``end``; None leaves a side open.
+
+    Raises ConfigurationError, saying what to change.
+    """
+    available = available_days(settings)
+    first, last = (available[0], available[-1]) if available else ("", "")
+    return select_days(available, start or first, end or last)
+
+
 def select_days(available: Sequence[str], start: str, end: str) -> list[str]:
     """The days from ``start`` to ``end``. Raises ConfigurationError, saying what to change."""
     if start > end:

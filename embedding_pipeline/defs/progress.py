@@ -7,6 +7,8 @@ Belongs here: when a line is due and how it reads. Does not belong here: countin
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from embedding_pipeline.pipeline.words import duration
+
 if TYPE_CHECKING:
     from embedding_pipeline.service.work import Progress
 
@@ -44,15 +46,6 @@ def line(progress: "Progress") -> str:
     if progress.seconds_left is not None and progress.seconds >= WARMED_UP:
         parts.append(f"about {duration(progress.seconds_left)} left")
     return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """A time span as a person says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _share(progress: "Progress") -> str:

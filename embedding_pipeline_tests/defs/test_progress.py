@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_pipeline.defs.progress import EVERY_SECONDS, ProgressLog, duration, is_due, line
+from embedding_pipeline.defs.progress import EVERY_SECONDS, ProgressLog, is_due, line
+from embedding_pipeline.pipeline.words import duration
 from embedding_pipeline.service.work import Progress
 
 steps = st.lists(st.tuples(st.integers(0, 400), st.floats(0, 5)), max_size=200)

@@ -1,10 +1,11 @@
-"""An empty folder of datasets."""
+"""An empty folder of datasets, and the fake API."""
 
 from pathlib import Path
 
 import pytest
 
 from embedding_pipeline.vectors.datasets import Datasets
+from embedding_pipeline_tests.fake_openai.fixtures import fake_openai  # noqa: F401 - fixture
 
 
 @pytest.fixture
