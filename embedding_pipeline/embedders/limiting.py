@@ -59,11 +59,17 @@ class Limiting(Wrapper):
             result = await self.wrapped.embed(texts)
         except ProviderError as error:
             if isinstance(error, RateLimited) or error.fault.rate_headers:
-                self._unlimited = False
+                self._meet_limit(texts, news_of_error(error))
             raise
         if result.rate_headers:
-            self._unlimited = False
+            self._meet_limit(texts, news_of(result.rate_headers))
         return result
+
+    def _meet_limit(self, texts: Sequence[str], news: News | None) -> None:
+        """There is a limit after all; those that wait to try again must know of it first."""
+        self._unlimited = False
+        if news is not None:
+            self.limiter.report(int(api_estimate(texts).sum()), news)
 
     async def _permit(self, cost: int) -> Permit:
         caller = current_caller()

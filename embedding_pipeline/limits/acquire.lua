@@ -6,10 +6,11 @@
 local UNIT, FULL_MS, LONGEST_MS = 60000, 1000000, 60000
 local SAFE_TOKENS, SAFE_REQUESTS = 40000, 60
 local MOST_TOKENS, MOST_REQUESTS = 1000000000, 10000000
-local EASE, EASE_RAMP, QUICK, CREEP = 70, 50, 20, 1
+local EASE, EASE_RAMP, QUICK, CREEP, QUICK_BLIND = 70, 50, 20, 1, 100
+local EASE_MEASURED, MEASURE_MS, ANEW_MS = 90, 60000, 30000
 local EASE_BLIND, LEAST, LEAST_SAFE, BACK_MS = 30, 20, 4, 2000
 local RAMP_FROM, RAMP_MS = 1000000, 1800000
-local CLIENT_MS, WANTS_MS, AGEING_MS, LONGEST_BLOCK_MS = 60000, 5000, 10000, 600000
+local OUT_MS, CLIENT_MS, WANTS_MS, AGEING_MS, LONGEST_BLOCK_MS = 10000, 60000, 5000, 10000, 600000
 local MICROS, LONGEST_US, MOST_TOTALS, OTHERS = 60000000, 10000000000, 256, "…"
 local KEPT_MS = 604800000
 
@@ -27,6 +28,8 @@ end
 -- buckets ------------------------------------------------------------------------------------
 
 local function known(b) return b.set > 0 or b.limit > 0 end
+
+local function bounded(b) return known(b) or b.eased_at > 0 end
 
 local function ceiling(b)
   if b.set > 0 and b.limit > 0 then return min(b.set, b.limit) end
@@ -55,7 +58,7 @@ local function new_bucket(most, safe, set, now)
   local rate = set
   if rate == 0 then rate = safe end
   local b = {most = most, set = set, limit = 0, rate = rate, level = 0, failed = 0,
-             eased_at = 0, grown_at = now, ramping = 0}
+             eased_at = 0, grown_at = now, ramping = 0, since = 0, served = 0}
   hold_to_ramp(b, 0, terms.ramp)
   b.level = b.rate * span
   return b
@@ -63,6 +66,10 @@ end
 
 local function refill(b, elapsed)
   b.level = min(b.level + min(elapsed, FULL_MS) * b.rate, b.rate * span)
+end
+
+local function take(b, cost)
+  b.level, b.served = b.level - cost * UNIT, b.served + cost
 end
 
 local function wait_for(b, cost, reserve)
@@ -74,7 +81,7 @@ end
 
 local function limit_by(b, set)
   if set == b.set then return end
-  b.set, b.failed, b.eased_at, b.ramping = set, 0, 0, 0
+  b.set, b.failed, b.eased_at, b.ramping, b.since = set, 0, 0, 0, 0
   if known(b) then b.rate = ceiling(b) end
 end
 
@@ -98,32 +105,42 @@ local function learn(b, limit, remaining, out, cost)
 end
 
 local function acknowledge(b, now)
-  if known(b) or b.eased_at > 0 then return end
+  if bounded(b) then return end
   b.rate, b.level, b.grown_at = b.most, b.most * LONGEST_MS, now
 end
 
-local function refuse(b, rate_before, news, now)
+local function measured(b, cost, now)
+  local elapsed = now - b.since
+  if b.since == 0 or now - b.eased_at > MEASURE_MS or elapsed <= 0 then return 0 end
+  return floor(max(b.served + cost, 1) * UNIT / elapsed)
+end
+
+local function refuse(b, rate_before, cost, news, now)
   b.level = min(b.level, 0)
   if b.rate < rate_before then
-    b.failed, b.eased_at, b.grown_at = rate_before, now, now
+    b.failed, b.eased_at, b.grown_at, b.since, b.served = rate_before, now, now, now, 0
     return
   end
+  if news.granted_at > b.since then b.served = b.served - cost end
   if news.granted_at <= b.eased_at then return end
-  local per_cent = EASE
-  if news.kind == "ramp" then per_cent, b.ramping = EASE_RAMP, 1 end
-  b.failed, b.eased_at, b.grown_at = b.rate, now, now
+  local per_cent, found, failed = EASE, measured(b, cost, now), b.rate
+  if news.kind == "ramp" then per_cent, found, b.ramping = EASE_RAMP, 0, 1 end
   if not known(b) then per_cent = min(per_cent, EASE_BLIND) end
+  if found > 0 then per_cent, failed = EASE_MEASURED, min(found, b.rate) end
   local unlimited = not known(b) and b.rate == b.most
-  b.rate = min(max(floor(b.rate * per_cent / 100), least(b)), b.rate)
+  b.rate = min(max(floor(failed * per_cent / 100), least(b)), b.rate)
   if unlimited then b.rate = safe(b) end
+  b.failed, b.eased_at, b.grown_at = failed, now, now
+  if found == 0 or now - b.since >= ANEW_MS then b.since, b.served = now, 0 end
 end
 
 local function step(b, top, elapsed, now)
   if b.ramping > 0 and b.rate >= RAMP_FROM then return floor(b.rate * elapsed / RAMP_MS) end
-  local base, pace = max(b.rate, safe(b)), QUICK
-  if known(b) then base = top end
+  local base, pace = max(b.rate, safe(b)), QUICK_BLIND
+  if known(b) then base, pace = top, QUICK end
   if b.rate * 100 >= b.failed * 95 then
-    pace = min(CREEP + floor((now - b.eased_at) / 10000), QUICK)
+    local seconds = floor(min(now - b.eased_at, LONGEST_MS) / 1000)
+    pace = min(CREEP + floor(seconds * seconds / 100), pace)
   end
   return floor(base * pace * elapsed / 1000000)
 end
@@ -158,7 +175,7 @@ local tokens, requests = state.tokens, state.requests
 local function rewind(by)
   for _, b in ipairs({tokens, requests}) do
     if b.eased_at > 0 then b.eased_at = max(b.eased_at - by, 1) end
-    b.grown_at = b.grown_at - by
+    b.grown_at, b.since = b.grown_at - by, 0
   end
   for i, at in ipairs(state.served) do state.served[i] = at - by end
   state.blocked_until, state.at, state.clients = state.blocked_until - by, state.at - by, {}
@@ -168,8 +185,8 @@ local function advance()
   local elapsed = now - state.at
   limit_by(tokens, terms.tokens)
   limit_by(requests, terms.requests)
-  tokens.level = tokens.level + ask.returned[1] * UNIT
-  requests.level = requests.level + ask.returned[2] * UNIT
+  take(tokens, -ask.returned[1])
+  take(requests, -ask.returned[2])
   refill(tokens, elapsed)
   refill(requests, elapsed)
   state.at = now
@@ -178,7 +195,7 @@ end
 local function hear(news)
   local out_tokens, out_requests = ask.out[1], ask.out[2]
   for name, client in pairs(state.clients) do
-    if name ~= ask.client then
+    if name ~= ask.client and now - client.seen < OUT_MS then
       out_tokens, out_requests = out_tokens + client.out[1], out_requests + client.out[2]
     end
   end
@@ -193,8 +210,8 @@ local function hear(news)
     acknowledge(requests, now)
     return
   end
-  if news.resource ~= "requests" then refuse(tokens, rate_tokens, news, now) end
-  if news.resource ~= "tokens" then refuse(requests, rate_requests, news, now) end
+  if news.resource ~= "requests" then refuse(tokens, rate_tokens, news.tokens, news, now) end
+  if news.resource ~= "tokens" then refuse(requests, rate_requests, 1, news, now) end
   state.blocked_until = max(state.blocked_until, now + min(news.retry_after, LONGEST_BLOCK_MS))
   local kind = 1
   if news.kind == "ramp" then kind = 2 end
@@ -309,8 +326,8 @@ end
 
 local function give(place)
   move(place)
-  tokens.level = tokens.level - place.tokens * UNIT
-  requests.level = requests.level - UNIT
+  take(tokens, place.tokens)
+  take(requests, 1)
   local lowest
   for project in pairs(projects) do
     local tag = state.tags[project] or 0
@@ -370,7 +387,7 @@ local function grant()
   settle(granted)
   table.sort(granted)
   return {now = now, granted = granted, retry_after = retry_after, ahead = ahead,
-          rates = {tokens.rate, requests.rate}, known = {known(tokens), known(requests)}}
+          rates = {tokens.rate, requests.rate}, known = {bounded(tokens), bounded(requests)}}
 end
 
 if state.at - now > BACK_MS then rewind(state.at - now) end

@@ -34,14 +34,27 @@ EASE_RAMP: Final = 50
 EASE_BLIND: Final = 30
 """… where no limit is known, and the rate may have run far ahead of it."""
 
+EASE_MEASURED: Final = 90
+"""… where what was served since the last refusal says how high the limit is."""
+
+MEASURE_MS: Final = 60_000
+"""Between two refusals no further apart than this, the provider's bucket (a minute's worth)
+cannot have been full: all that it was refilled with was served."""
+
+ANEW_MS: Final = 30_000
+"""A measurement this long is exact enough; the next begins, so that changes are seen."""
+
 LEAST: Final = 20
 LEAST_SAFE: Final = 4
 """Refusals lower the rate to a twentieth of a known ceiling, or a quarter of the safe rate."""
 
 QUICK: Final = 20
 CREEP: Final = 1
-"""Growth after a refusal, in thousandths of the ceiling a second: quickly to 95 % of the
-rate that was refused, then slowly, and a thousandth faster every ten seconds."""
+QUICK_BLIND: Final = 100
+"""Growth after a refusal, in thousandths a second of the ceiling (of the rate, where no limit
+is known): quickly to 95 % of the rate that was refused, then slowly, and faster with the
+square of the time since, so that a limit that was kept is rarely passed and one that was
+restored is soon used."""
 
 RAMP_FROM: Final = 1_000_000
 RAMP_MS: Final = 1_800_000
@@ -66,6 +79,8 @@ class Bucket:
         eased_at: when the rate was last lowered for a refusal, 0 if never.
         grown_at: up to when growth is accounted for.
         ramping: 1 while the climb above ``RAMP_FROM`` is bound by the API's rule.
+        since: the refusal from which on ``served`` counts, 0 if there was none.
+        served: units that went, less those that were refused or given back.
     """
 
     most: int
@@ -77,11 +92,18 @@ class Bucket:
     eased_at: int = 0
     grown_at: int = 0
     ramping: int = 0
+    since: int = 0
+    served: int = 0
 
     @property
     def known(self) -> bool:
         """Somebody named a limit: the user, or the provider."""
         return self.set > 0 or self.limit > 0
+
+    @property
+    def bounded(self) -> bool:
+        """There is a limit: somebody named it, or a refusal showed that there is one."""
+        return self.known or self.eased_at > 0
 
     @property
     def ceiling(self) -> int:
@@ -127,7 +149,7 @@ def refill(bucket: Bucket, elapsed: int, span: int) -> Bucket:
 def rewound(bucket: Bucket, by: int) -> Bucket:
     """The same bucket after the clock was set back by ``by`` ms."""
     eased_at = max(bucket.eased_at - by, 1) if bucket.eased_at else 0
-    return replace(bucket, eased_at=eased_at, grown_at=bucket.grown_at - by)
+    return replace(bucket, eased_at=eased_at, grown_at=bucket.grown_at - by, since=0)
 
 
 def decide(bucket: Bucket, cost: int, floor: int, span: int) -> Decision:
@@ -148,14 +170,14 @@ def decide(bucket: Bucket, cost: int, floor: int, span: int) -> Decision:
 
 def take(bucket: Bucket, cost: int) -> Bucket:
     """Debit ``cost`` units; a negative cost gives back (the next refill caps the level)."""
-    return replace(bucket, level=bucket.level - cost * UNIT)
+    return replace(bucket, level=bucket.level - cost * UNIT, served=bucket.served + cost)
 
 
 def limited_by(bucket: Bucket, limit_set: int) -> Bucket:
     """Take over the user's limit; what was learned under another one is forgotten."""
     if limit_set == bucket.set:
         return bucket
-    changed = replace(bucket, set=limit_set, failed=0, eased_at=0, ramping=0)
+    changed = replace(bucket, set=limit_set, failed=0, eased_at=0, ramping=0, since=0)
     return replace(changed, rate=changed.ceiling if changed.known else bucket.rate)
 
 
@@ -193,30 +215,61 @@ def _held_to_ramp(bucket: Bucket, before: int, ramp: int) -> Bucket:
 
 def acknowledged(bucket: Bucket, now: int) -> Bucket:
     """A success that named no limit, where none is known: there is none, until a refusal."""
-    if bucket.known or bucket.eased_at > 0:
+    if bucket.bounded:
         return bucket
     full = bucket.most * LONGEST_MS  # the next refill caps it
     return replace(bucket, rate=bucket.most, level=full, grown_at=now)
 
 
-def refused(bucket: Bucket, granted_at: int, now: int, per_cent: int) -> Bucket:
-    """A 429: slow down, once for all requests that left at the old rate."""
-    bucket = replace(bucket, level=min(bucket.level, 0))
+def refused(bucket: Bucket, cost: int, granted_at: int, now: int, per_cent: int) -> Bucket:
+    """A 429: slow down, once for all requests that left at the old rate.
+
+    Args:
+        bucket: as it is.
+        cost: units of the refused request.
+        granted_at: when it got its permit.
+        now: the instant.
+        per_cent: of the rate, to be left where nothing better is known.
+    """
+    served = bucket.served - (cost if granted_at > bucket.since else 0)
+    bucket = replace(bucket, level=min(bucket.level, 0), served=served)
     if granted_at <= bucket.eased_at:
         return bucket
-    left = per_cent if bucket.known else min(per_cent, EASE_BLIND)
-    rate = min(max(bucket.rate * left // 100, bucket.least), bucket.rate)
+    found = 0 if per_cent == EASE_RAMP else _measured(bucket, cost, now)
+    failed = min(found or bucket.rate, bucket.rate)
+    rate = failed * (EASE_MEASURED if found else _left(bucket, per_cent)) // 100
+    rate = min(max(rate, bucket.least), bucket.rate)
     if not bucket.known and bucket.rate == bucket.most:
         rate = bucket.safe  # there is a limit after all, and nobody says which
     ramping = 1 if per_cent == EASE_RAMP else bucket.ramping
-    return replace(
-        bucket, rate=rate, failed=bucket.rate, eased_at=now, grown_at=now, ramping=ramping
-    )
+    eased = replace(bucket, rate=rate, failed=failed, eased_at=now, grown_at=now, ramping=ramping)
+    return eased if found and now - bucket.since < ANEW_MS else _anew(eased, now)
+
+
+def _left(bucket: Bucket, per_cent: int) -> int:
+    return per_cent if bucket.known else min(per_cent, EASE_BLIND)
+
+
+def _measured(bucket: Bucket, cost: int, now: int) -> int:
+    """The provider's rate, at most; 0 where nothing can be said.
+
+    Its bucket was empty at each of the refusals since ``since``, but for less than what one
+    request costs: so all that it was refilled with in between was served.
+    """
+    elapsed = now - bucket.since
+    if bucket.since == 0 or now - bucket.eased_at > MEASURE_MS or elapsed <= 0:
+        return 0
+    return max(bucket.served + cost, 1) * UNIT // elapsed
+
+
+def _anew(bucket: Bucket, now: int) -> Bucket:
+    return replace(bucket, since=now, served=0)
 
 
 def lowered(bucket: Bucket, before: int, now: int) -> Bucket:
     """A 429 whose headers explain it by a limit below the rate ``before``: that will do."""
-    return replace(bucket, level=min(bucket.level, 0), failed=before, eased_at=now, grown_at=now)
+    told = replace(bucket, level=min(bucket.level, 0), failed=before, eased_at=now, grown_at=now)
+    return _anew(told, now)
 
 
 def grow(bucket: Bucket, now: int, hungry: bool) -> Bucket:
@@ -238,7 +291,8 @@ def _step(bucket: Bucket, ceiling: int, elapsed: int, now: int) -> int:
     if bucket.ramping and bucket.rate >= RAMP_FROM:
         return bucket.rate * elapsed // RAMP_MS
     base = ceiling if bucket.known else max(bucket.rate, bucket.safe)
-    pace = QUICK
+    pace = QUICK if bucket.known else QUICK_BLIND
     if bucket.rate * 100 >= bucket.failed * 95:
-        pace = min(CREEP + (now - bucket.eased_at) // 10_000, QUICK)
+        seconds = min(now - bucket.eased_at, LONGEST_MS) // 1000
+        pace = min(CREEP + seconds * seconds // 100, pace)
     return base * pace * elapsed // 1_000_000

@@ -113,6 +113,7 @@ class Limiter:
         self._out = self._returned = (0, 0)
         self._news: list[News] = []
         self._limits_told = (-2, -2)
+        self._heard_at = 0
         self._known = (False, False)
         self._pressing = self._spoke = False
         self._wake = asyncio.Event()
@@ -120,7 +121,7 @@ class Limiter:
 
     @property
     def limited(self) -> bool:
-        """Somebody named a limit: the settings, or the provider to one of the processes."""
+        """There is a limit: by the settings, or by what the provider told any process."""
         return self._terms.tokens > 0 or self._terms.requests > 0 or any(self._known)
 
     async def acquire(self, tokens: int, caller: Caller) -> Permit:
@@ -155,6 +156,11 @@ class Limiter:
         if news.kind != "ok" or news.limits != self._limits_told or not all(self._known):
             self._limits_told = news.limits
             self._press()
+
+    def report(self, tokens: int, news: News) -> None:
+        """What became of a request that was sent without a permit."""
+        self._out = (self._out[0] + tokens, self._out[1] + 1)
+        self.settle(Permit(tokens, self._heard_at, 0.0), news)
 
     def give_back(self, permit: Permit) -> None:
         """The request was never sent."""
@@ -228,7 +234,7 @@ class Limiter:
         return Ask(self._client, wants, returned, self._out, news)
 
     def _heed(self, heads: Sequence[_Waiter], answer: Answer) -> None:
-        self._known = answer.known
+        self._known, self._heard_at = answer.known, answer.now
         now = self._clock.monotonic()
         for index in answer.granted:
             waiter = heads[index]

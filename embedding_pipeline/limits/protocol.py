@@ -106,7 +106,7 @@ class Answer:
         retry_after: ms until the first of the others may be, as things stand; 0 if none.
         ahead: who goes before it: project, requests, tokens.
         rates: tokens and requests a minute, at present.
-        known: whether each has a named limit.
+        known: whether each has a limit: a named one, or one that was met.
     """
 
     now: int

@@ -16,7 +16,13 @@ from embedding_pipeline.limits.protocol import Answer, Ask, News, Terms
 from embedding_pipeline.limits.state import Client, State, fresh
 
 CLIENT_MS: Final = 60_000
-"""After this long without a word, what a process had under way is no longer counted."""
+"""After this long without a word, a process is forgotten."""
+
+OUT_MS: Final = 10_000
+"""After this long without a word, the provider has seen what a process had under way: a
+permit is used at once. What it says remains is then true without that, be the process busy
+or dead. Nothing is credited for the dead: what they sent was spent, and what they did not
+send is made up for by the refill within the burst."""
 
 LONGEST_BLOCK_MS: Final = 600_000
 
@@ -65,7 +71,11 @@ def _advance(state: State, terms: Terms, ask: Ask, now: int) -> State:
 
 
 def _hear(state: State, terms: Terms, ask: Ask, news: News, now: int) -> State:
-    others = [c.out for name, c in state.clients.items() if name != ask.client]
+    others = [
+        client.out
+        for name, client in state.clients.items()
+        if name != ask.client and now - client.seen < OUT_MS
+    ]
     out_tokens = ask.out[0] + sum(out[0] for out in others)
     out_requests = ask.out[1] + sum(out[1] for out in others)
     refusal = news.kind != "ok"
@@ -81,9 +91,9 @@ def _hear(state: State, terms: Terms, ask: Ask, news: News, now: int) -> State:
         requests = buckets.acknowledged(requests, now)
         return replace(state, tokens=tokens, requests=requests)
     if news.resource != "requests":
-        tokens = _refused(state.tokens, tokens, news, now)
+        tokens = _refused(state.tokens, tokens, news.tokens, news, now)
     if news.resource != "tokens":
-        requests = _refused(state.requests, requests, news, now)
+        requests = _refused(state.requests, requests, 1, news, now)
     wait = min(news.retry_after, LONGEST_BLOCK_MS)
     ramp = news.kind == "ramp"
     return replace(
@@ -95,11 +105,11 @@ def _hear(state: State, terms: Terms, ask: Ask, news: News, now: int) -> State:
     )
 
 
-def _refused(before: Bucket, told: Bucket, news: News, now: int) -> Bucket:
+def _refused(before: Bucket, told: Bucket, cost: int, news: News, now: int) -> Bucket:
     if told.rate < before.rate:
         return buckets.lowered(told, before.rate, now)
     per_cent = buckets.EASE_RAMP if news.kind == "ramp" else buckets.EASE
-    return buckets.refused(told, news.granted_at, now, per_cent)
+    return buckets.refused(told, cost, news.granted_at, now, per_cent)
 
 
 def _post(state: State, terms: Terms, ask: Ask, now: int) -> State:
@@ -144,7 +154,7 @@ def _grant(state: State, terms: Terms, ask: Ask, now: int) -> tuple[State, Answe
         retry_after,
         tuple((name, *count) for name, count in ahead.items()),
         (line.tokens.rate, line.requests.rate),
-        (line.tokens.known, line.requests.known),
+        (line.tokens.bounded, line.requests.bounded),
     )
     return _after(state, ask, line, granted), answer
 

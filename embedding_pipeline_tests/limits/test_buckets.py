@@ -22,6 +22,10 @@ def _bucket(limit: int = 1_000_000, **changes: int) -> Bucket:
     return replace(fresh, **changes)
 
 
+def _refused(bucket: Bucket, granted_at: int, now: int, cost: int = 1) -> Bucket:
+    return buckets.refused(bucket, cost, granted_at, now, buckets.EASE)
+
+
 @given(
     st.integers(1, 5_000_000), st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 300_000)))
 )
@@ -92,27 +96,54 @@ def test_what_the_provider_has_left_bounds_what_we_think_we_have() -> None:
 
 
 def test_refusals_of_one_epoch_slow_down_once() -> None:
-    once = buckets.refused(_bucket(1_000_000), START, START + 500, buckets.EASE)
+    once = _refused(_bucket(1_000_000), START, START + 500)
     assert once.rate == 700_000
-    assert buckets.refused(once, START + 400, START + 600, buckets.EASE).rate == 700_000
-    assert buckets.refused(once, START + 501, START + 600, buckets.EASE).rate == 490_000
+    assert _refused(once, START + 400, START + 600).rate == 700_000
+    assert _refused(once, START + 501, START + 600).rate < 700_000
+
+
+def test_what_was_served_between_two_refusals_tells_the_limit() -> None:
+    once = _refused(_bucket(1_000_000), START, START + 500)
+    later = buckets.take(once, 100_000 + 5_000)
+    twice = _refused(later, START + 12_000, START + 12_500, cost=5_000)
+    found = (100_000 + 5_000) * 60 // 12
+    assert (twice.failed, twice.rate) == (found, found * 90 // 100)
+    assert (twice.since, twice.served) == (once.since, 100_000), "it goes on, and gets exact"
+
+
+def test_refusals_far_apart_tell_nothing_of_the_limit() -> None:
+    once = _refused(_bucket(1_000_000), START, START + 500)
+    twice = _refused(buckets.take(once, 5_000), START + 60_000, START + 60_501, cost=5_000)
+    assert twice.rate == 490_000
+    assert (twice.since, twice.served) == (START + 60_501, 0)
 
 
 def test_a_storm_of_refusals_does_not_stop_everything() -> None:
     bucket = _bucket(1_000_000)
     for second in range(100):
         now = START + second * 1_000
-        bucket = buckets.refused(bucket, now, now + 1, buckets.EASE)
+        bucket = _refused(bucket, now, now + 1)
     assert bucket.rate == 50_000
 
 
 def test_after_a_refusal_it_climbs_quickly_then_slowly() -> None:
-    bucket = buckets.refused(_bucket(1_000_000), START, START + 1, buckets.EASE)
+    bucket = _refused(_bucket(1_000_000), START, START + 1)
     quick = buckets.grow(bucket, START + 5_001, True)
     assert quick.rate == 800_000
     assert buckets.grow(bucket, START + 5_001, False).rate == 700_000
     near = replace(bucket, rate=960_000)
     assert 960_000 < buckets.grow(near, START + 5_001, True).rate < 970_000
+    far = replace(near, grown_at=START + 40_001)
+    assert buckets.grow(far, START + 41_001, True).rate == 960_000 + 17_000
+
+
+def test_where_no_limit_is_known_it_climbs_as_quickly_as_it_has_to() -> None:
+    bucket = replace(_bucket(0), rate=MOST_TOKENS)
+    bucket = _refused(bucket, START, START + 1)
+    assert bucket.rate == SAFE_TOKENS
+    for second in range(1, 36):
+        bucket = buckets.grow(bucket, START + 1 + 1_000 * second, True)
+    assert bucket.rate > 1_000_000
 
 
 def test_the_ramp_above_a_million_is_half_in_a_quarter_of_an_hour() -> None:
@@ -123,15 +154,16 @@ def test_the_ramp_above_a_million_is_half_in_a_quarter_of_an_hour() -> None:
     assert 1_490_000 <= bucket.rate <= 1_650_000
 
 
-def test_what_a_dead_process_had_under_way_is_forgotten_after_a_minute() -> None:
+def test_what_a_dead_process_had_under_way_is_counted_for_ten_seconds() -> None:
     terms = Terms(tokens=60_000, requests=600, reserve=0)
     state, _ = exchange(None, terms, Ask("dead", out=(9_000, 3)), START)
     told = News("ok", tokens=1, limits=(60_000, 600), remaining=(9_000, 600))
-    counted, _ = exchange(state, terms, Ask("a", news=(told,)), START + 59_999)
+    counted, _ = exchange(state, terms, Ask("a", news=(told,)), START + 9_999)
     assert counted.tokens.level == 0
-    forgotten, _ = exchange(state, terms, Ask("a"), START + 60_000)
+    later, _ = exchange(state, terms, Ask("a", news=(told,)), START + 10_000)
+    assert later.tokens.level == 9_000 * UNIT
+    forgotten, _ = exchange(later, terms, Ask("a"), START + 60_000)
     assert forgotten.clients == {}
-    assert forgotten.tokens.level == 10_000 * UNIT
 
 
 def test_what_a_dead_process_wanted_is_waited_for_five_seconds() -> None:

@@ -60,11 +60,11 @@ def test_without_headers_the_rate_is_found_and_kept() -> None:
         async with world(clock, provider, 4, Terms()) as run:
             for process in range(4):
                 run.backlog(process, 10_000)
-            await run.run(600)
-        late = [at for at in provider.books.refused if at > 300]
-        served = sum(cost for at, cost in provider.books.served_at if 300 <= at < 600)
-        assert len(late) <= 60, "of about 500 requests"
-        assert served >= 0.9 * 5 * TPM
+            await run.run(420)
+        late = [at for at in provider.books.refused if at > 120]
+        served = sum(cost for at, cost in provider.books.served_at if 120 <= at < 420)
+        assert len(late) <= 12, "of about 500 requests"
+        assert served >= 0.95 * 5 * TPM
 
     in_no_time(scene())
 
@@ -183,7 +183,7 @@ def test_a_limit_that_is_halved_and_restored_is_followed_without_a_storm(headers
             provider.limits = Limits(rpm=RPM, tpm=TPM)
             await run.run(180)
         late = sum(cost for at, cost in provider.books.served_at if 360 <= at < 420)
-        assert len(refused) <= (0 if headers else 12)
+        assert len(refused) <= (0 if headers else 6), "it tries again, every half minute"
         assert half >= 0.9 * TPM / 2
         assert late >= 0.97 * TPM
         assert not [at for at in provider.books.refused if at > 260]
