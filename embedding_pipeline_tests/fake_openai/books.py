@@ -18,12 +18,19 @@ def name_of(text: str) -> str:
 class Books:
     """Totals since the last reset; money in nano-USD.
 
+    Every billed token is either in a whole and right answer or ``lost``. What a client can
+    know of the bill at most is ``reported``; what it must fear at least is ``lost``, and at
+    most ``lost + doubtful``.
+
     Attributes:
         requests: everything that arrived at the endpoint.
         billed_requests: what was billed, whether the answer arrived or not.
         inputs: texts billed.
         tokens: tokens billed.
         cost_nano_usd: the bill.
+        reported: tokens in the usage of answers that were whole and right.
+        lost: tokens billed for answers that were not.
+        doubtful: tokens of requests that were not billed, and ended so that nobody can know.
         statuses: answers by status, as text; ``none`` for connections cut off.
         faults: faults that struck, by kind.
         keys: requests by API key.
@@ -37,6 +44,9 @@ class Books:
     inputs: int = 0
     tokens: int = 0
     cost_nano_usd: int = 0
+    reported: int = 0
+    lost: int = 0
+    doubtful: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     keys: Counter[str] = field(default_factory=Counter)

@@ -131,6 +131,10 @@ REFUSALS: dict[str, Callable[[Fault, Request], Answer]] = {
 """Refusals: nothing is embedded and nothing billed."""
 
 
+DOUBTFUL = (500, 502, 504, 520)
+"""Statuses after which nobody can know whether the request was embedded, and billed."""
+
+
 def refuse(fault: Fault, request: Request) -> Answer:
     """The refusal a fault stands for, with its headers."""
     answer = REFUSALS[fault.kind](fault, request)

@@ -9,7 +9,9 @@ import numpy.typing as npt
 import pybase64
 
 from embedding_pipeline.embedders.fake import fake_vector
-from embedding_pipeline_tests.fake_openai.rules import Request
+from embedding_pipeline_tests.fake_openai.rules import MODELS, Request
+
+ANSWERS = frozenset(model.answers_as for model in MODELS.values())
 
 PRECOMPUTED = 64
 """How many different vectors the precomputed mode serves."""
@@ -17,8 +19,6 @@ PRECOMPUTED = 64
 
 def expected_vector(model: str, text: str, dimensions: int) -> npt.NDArray[np.float32]:
     """The right answer for a text: a prefix of its full vector, renormalised."""
-    from embedding_pipeline_tests.fake_openai.rules import MODELS
-
     full = fake_vector(model, text, MODELS[model].dimensions)
     if dimensions == len(full):
         return full
@@ -179,3 +179,43 @@ REPLIES: dict[str, Callable[[bytes], bytes]] = {
 """Ways to spoil a reply that was billed. The first three are odd, but right."""
 
 HARMLESS = ("reversed", "floats", "double_usage")
+
+
+def says_the_same(whole: bytes, spoilt: bytes) -> bool:
+    """Whether a spoilt answer still says, in other words, what the whole one does.
+
+    The usage may differ as far as it can be believed: by a factor of two.
+    """
+    right, given = _meaning(whole), _meaning(spoilt)
+    if right is None or given is None:
+        return False
+    return given[0] == right[0] and 0 < given[1] <= 2 * right[1]
+
+
+def usage_of(body: bytes) -> int:
+    """The tokens an answer says it is billed for."""
+    return int(json.loads(body)["usage"]["total_tokens"])
+
+
+def _meaning(body: bytes) -> tuple[list[tuple[int, bytes]], int] | None:
+    """Each index with its vector, and the usage; None where there is no such thing."""
+    try:
+        reply = json.loads(body)
+        items = sorted((_index(item), _bytes(item["embedding"])) for item in reply["data"])
+        usage = reply["usage"]["total_tokens"]
+        return (items, usage) if reply["model"] in ANSWERS else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _index(item: dict[str, Any]) -> int:
+    index = item["index"]
+    if type(index) is not int:
+        raise TypeError
+    return index
+
+
+def _bytes(embedding: str | list[float]) -> bytes:
+    if isinstance(embedding, str):
+        return pybase64.b64decode(embedding, validate=True)
+    return np.array(embedding, "<f4").tobytes()

@@ -16,6 +16,7 @@ from embedding_pipeline_tests.fake_openai.books import Books
 from embedding_pipeline_tests.fake_openai.buckets import Limits, limits_from
 from embedding_pipeline_tests.fake_openai.faults import (
     BILLED_WIRE,
+    DOUBTFUL,
     REFUSALS,
     UNBILLED_WIRE,
     Fault,
@@ -23,7 +24,7 @@ from embedding_pipeline_tests.fake_openai.faults import (
     refuse,
     schedule_from_json,
 )
-from embedding_pipeline_tests.fake_openai.replies import REPLIES, Replies
+from embedding_pipeline_tests.fake_openai.replies import REPLIES, Replies, says_the_same, usage_of
 from embedding_pipeline_tests.fake_openai.rules import Request, check
 
 KEY = "sk-fake-0123456789abcdef"
@@ -150,20 +151,30 @@ class FakeOpenAI:
             self.books.faults[fault.kind] += 1
             return await self._fail(http, request, fault, headers)
         self.books.bill(request)
+        self.books.reported += request.tokens
         return _vectors(self._replies.whole(request), headers)
 
     async def _fail(
         self, http: web.Request, request: Request, fault: Fault, headers: dict[str, str]
     ) -> web.StreamResponse:
         if fault.kind in REFUSALS:
-            return _response(refuse(fault, request), headers)
+            answer = refuse(fault, request)
+            self.books.doubtful += request.tokens * (answer.status in DOUBTFUL)
+            return _response(answer, headers)
         if fault.kind in UNBILLED_WIRE:
+            self.books.doubtful += request.tokens
             return await self._break(http, fault)
         self.books.bill(request)
         body = self._replies.whole(request)
         if fault.kind in BILLED_WIRE:
+            self.books.lost += request.tokens
             return await self._tear(http, fault, body)
-        return _vectors(REPLIES[fault.kind](body), headers)
+        spoilt = REPLIES[fault.kind](body)
+        if says_the_same(body, spoilt):
+            self.books.reported += usage_of(spoilt)
+        else:
+            self.books.lost += request.tokens
+        return _vectors(spoilt, headers)
 
     async def _break(self, http: web.Request, fault: Fault) -> web.StreamResponse:
         if fault.kind.endswith("hang"):
