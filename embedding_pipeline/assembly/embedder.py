@@ -42,8 +42,8 @@ def build_embedder(settings: Settings, key: str | None, clock: Clock) -> Embedde
 
 
 def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) -> Embedder:
+    from embedding_pipeline.circuit import BreakerConfig
     from embedding_pipeline.embedders.breaking import Breaking
-    from embedding_pipeline.embedders.config import BreakerConfig
     from embedding_pipeline.embedders.limiting import Limiting
     from embedding_pipeline.embedders.openai import OpenAIEmbedder
     from embedding_pipeline.embedders.retrying import Retrying

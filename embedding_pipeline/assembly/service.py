@@ -9,13 +9,15 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
+from embedding_pipeline.assembly.cache import near_tiers
 from embedding_pipeline.assembly.embedder import build_embedder
 from embedding_pipeline.assembly.parts import build_counter
 from embedding_pipeline.catalog import ModelSpec
 from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Kind
-from embedding_pipeline.service.core import ServiceConfig, ServiceCore
+from embedding_pipeline.service.config import ServiceConfig
+from embedding_pipeline.service.core import ServiceCore
 from embedding_pipeline.service.preparing import InputRules
 from embedding_pipeline.settings.environment import api_key
 from embedding_pipeline.settings.loading import load_settings
@@ -72,9 +74,9 @@ class EmbeddingService(ServiceCore):
         chosen = settings or load_settings(_named(model, max_retries, batch_size))
         key = api_key or _key(chosen)
         embedder = build_embedder(chosen, key, clock)
-        super().__init__(
-            service_config(chosen, run_id), Store(chosen.state, clock), embedder, clock
-        )
+        tiers = near_tiers(chosen, clock)
+        store = Store(chosen.state, clock)
+        super().__init__(service_config(chosen, run_id), store, embedder, clock, tiers)
 
     @classmethod
     def open(

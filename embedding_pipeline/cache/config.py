@@ -18,3 +18,6 @@ class CacheConfig(BaseModel):
 
     dtype: Literal["float32", "float16"] = "float32"
     """How a stored vector is written. float32 is lossless."""
+
+    redis_ttl_days: float = Field(7.0, gt=0)
+    """How long a vector stays in the Redis tier after it was written there."""

@@ -5,37 +5,21 @@ transaction. Does not belong here: transactions, or deciding what to fetch.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection, insert, select
 
 from embedding_pipeline.cache.codec import decode_into, encode
+from embedding_pipeline.cache.tier import Lookup
 from embedding_pipeline.records import Digest, Space, Vectors
 from embedding_pipeline.state.schema import spaces, vectors
+from embedding_pipeline.state.schema import store_identity as identity
 from embedding_pipeline.state.statements import (
     BATCH,
     delete_by_digest,
     insert_many,
     select_by_digest,
 )
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """What a tier knows of a sequence of keys.
-
-    Attributes:
-        found: which keys have a vector, shape ``(n,)``.
-        vectors: float32, shape ``(n, native_dimensions)``; rows not found are zero.
-        damaged: keys whose entry did not decode. They count as not found; ``forget``
-            them, and the next write of their key repairs them.
-    """
-
-    found: npt.NDArray[np.bool_]
-    vectors: Vectors
-    damaged: tuple[Digest, ...] = ()
 
 
 def find_space(connection: Connection, space: Space) -> int | None:
@@ -52,6 +36,11 @@ def space_id(connection: Connection, space: Space) -> int:
     made = connection.execute(insert(spaces).values(name=str(space)))
     assert made.inserted_primary_key is not None
     return int(made.inserted_primary_key[0])
+
+
+def store_identity(connection: Connection) -> str:
+    """What sets this store apart from others: 32 hex characters, made with it."""
+    return str(connection.scalar(select(identity.c.id)))
 
 
 def get_many(

@@ -11,14 +11,23 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from embedding_pipeline.cache.tier import CacheTier, Lookup, nothing
 from embedding_pipeline.records import Digest, Vectors
 
 
-class MemoryTier:
-    """Least recently used by bytes; thread-safe. Holds full vectors of one space."""
+class MemoryTier(CacheTier):
+    """Least recently used by bytes; thread-safe.
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max = max_bytes
+    Args:
+        max_bytes: bytes of vectors it may hold.
+        width: native dimensions.
+    """
+
+    name = "memory"
+
+    def __init__(self, max_bytes: int, width: int) -> None:
+        self.max_bytes = max_bytes
+        self._width = width
         self._held = 0
         self._rows: OrderedDict[Digest, npt.NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
@@ -31,14 +40,25 @@ class MemoryTier:
                 self._rows.move_to_end(digest)
             return row
 
-    def put_many(self, digests: Sequence[Digest], vectors: Vectors) -> None:
+    async def get_many(self, digests: Sequence[Digest]) -> Lookup:
+        answer = nothing(len(digests), self._width)
+        for position, digest in enumerate(digests):
+            row = self.get(digest)
+            if row is not None:
+                answer.found[position], answer.vectors[position] = True, row
+        return answer
+
+    async def put_many(self, digests: Sequence[Digest], vectors: Vectors) -> None:
+        self.put(digests, vectors)
+
+    def put(self, digests: Sequence[Digest], vectors: Vectors) -> None:
         """Remember rows (copied), forgetting the least recently used beyond the bound."""
         with self._lock:
             for digest, vector in zip(digests, vectors, strict=True):
                 self._put(digest, vector)
 
     def _put(self, digest: Digest, vector: npt.NDArray[np.float32]) -> None:
-        if vector.nbytes > self._max:
+        if vector.nbytes > self.max_bytes:
             return
         old = self._rows.pop(digest, None)
         self._held -= old.nbytes if old is not None else 0
@@ -46,7 +66,7 @@ class MemoryTier:
         row.flags.writeable = False
         self._rows[digest] = row
         self._held += row.nbytes
-        while self._held > self._max:
+        while self._held > self.max_bytes:
             _, dropped = self._rows.popitem(last=False)
             self._held -= dropped.nbytes
 

@@ -44,16 +44,3 @@ class RetryConfig(_Config):
 
     timeout_seconds: float = Field(120, gt=0)
     """Deadline of one attempt, from the first byte sent to the last byte read."""
-
-
-class BreakerConfig(_Config):
-    """When to leave an ailing provider alone."""
-
-    failures_to_open: int = Field(6, ge=1)
-    """Failures in a row, over all requests, after which it is left alone."""
-
-    open_seconds: float = Field(2.0, gt=0)
-    """For how long at first; doubles each time its probe fails."""
-
-    max_open_seconds: float = Field(60.0, gt=0)
-    """The longest it is left alone between two probes."""

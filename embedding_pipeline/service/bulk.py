@@ -191,7 +191,7 @@ class BulkRun:
         tally.quarantined += len(batch.prepared.refused)
         self._open.append(batch)
         self._open_rows += len(work)
-        found = await self._parts.fetcher.lookup([item.digest for item in batch.prepared.items])
+        found = await self._parts.fetcher.find(batch.prepared.items)
         self._count(batch, batch.adopt(found.vectors, found.found), Row.CACHED)
         await self._seek(batch, np.flatnonzero(~found.found).tolist())
         self._announce()

@@ -5,10 +5,8 @@ settings or choosing parts (``assembly``), or any step of the flow (its modules)
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 from weakref import WeakSet
@@ -16,27 +14,28 @@ from weakref import WeakSet
 from sqlalchemy import Connection
 
 from embedding_pipeline.cache import database, names
+from embedding_pipeline.cache.durable import DurableTier
 from embedding_pipeline.cache.memory import MemoryTier
-from embedding_pipeline.catalog import ModelSpec
+from embedding_pipeline.cache.stack import Stack
+from embedding_pipeline.cache.stats import Tally
+from embedding_pipeline.cache.tier import Lookup, NearTiers, no_tiers
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.embedders.base import Embedder
-from embedding_pipeline.errors import ServiceClosed, StateError, TextRefused
+from embedding_pipeline.errors import ServiceClosed, TextRefused
 from embedding_pipeline.ledger import quarantine
-from embedding_pipeline.planning.requests import RequestCaps
-from embedding_pipeline.records import Account, Digest, Kind, Priority, Space, Vectors
+from embedding_pipeline.records import Account, Digest, Priority, Space, Vectors
 from embedding_pipeline.service.bulk import BulkParts, BulkRun, OnProgress
+from embedding_pipeline.service.config import ServiceConfig
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.finishing import finish
-from embedding_pipeline.service.flying import Terms, retire, sweep
+from embedding_pipeline.service.flying import Terms
 from embedding_pipeline.service.lanes import Lanes
+from embedding_pipeline.service.lease import Lease
 from embedding_pipeline.service.online import PATIENCE_SECONDS, MicroBatcher, refusal
-from embedding_pipeline.service.preparing import InputRules, Prepared, assemble
+from embedding_pipeline.service.preparing import Prepared, assemble
 from embedding_pipeline.service.work import Item, Refusal, WorkBatch
-from embedding_pipeline.state import owners
 from embedding_pipeline.state.store import Store
 from embedding_pipeline.vectors.view import view
-
-log = logging.getLogger(__name__)
 
 MANY: Final = 10_000
 """Texts of one call that are waited for at a time: enough to fill every slot, and an end to
@@ -48,41 +47,6 @@ AT_ONCE: Final = 20_000
 NOT_UTF8: Final = "not_utf8"
 
 
-@dataclass(frozen=True)
-class ServiceConfig:
-    """How a service behaves; the settings in the service's own words.
-
-    Attributes:
-        spec: the model.
-        kind: ``api`` or ``local``.
-        provider: name of the provider asked first.
-        dimensions: length of the vectors handed out.
-        caps: what one request may hold.
-        rules: the policy for text the API would refuse.
-        max_in_flight: requests of this process that are out at once.
-        max_wait_seconds: how long an online caller waits for company.
-        memory_bytes: bound of the memory tier.
-        dtype: how vectors are stored.
-        patience_seconds: longest wait for another process's request.
-        run_id: the run the work belongs to, or "".
-        fingerprint: fingerprint of the settings that shape the vectors.
-    """
-
-    spec: ModelSpec
-    kind: Kind
-    provider: str
-    dimensions: int
-    caps: RequestCaps
-    rules: InputRules
-    max_in_flight: int = 16
-    max_wait_seconds: float = 0.01
-    memory_bytes: int = 256 << 20
-    dtype: str = "float32"
-    patience_seconds: float = 1000.0
-    run_id: str = ""
-    fingerprint: str = ""
-
-
 class ServiceCore:
     """Turns texts into vectors of one space, paying once for each text.
 
@@ -90,13 +54,20 @@ class ServiceCore:
     """
 
     def __init__(
-        self, config: ServiceConfig, store: Store, embedder: Embedder, clock: Clock
+        self,
+        config: ServiceConfig,
+        store: Store,
+        embedder: Embedder,
+        clock: Clock,
+        tiers: NearTiers = no_tiers,
     ) -> None:
         self._config = config
         self.store = store
         self._embedder = embedder
         self._clock = clock
-        self._owner = owners.this_process()
+        self._tiers = tiers
+        self._tally = Tally()
+        self._lease = Lease(store, clock, self._tally)
         self._closing = AsyncExitStack()
         self._runs: WeakSet[BulkRun] = WeakSet()
         self._fetcher: Fetcher | None = None
@@ -139,18 +110,28 @@ class ServiceCore:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, self.store.close)
-            terms = self._terms(await self.store.write(self._sign_on))
-            stack.push_async_callback(self._sign_off)
+            number, identity = await self.store.write(self._sign_on)
+            stack.push_async_callback(self._lease.end)
+            cache = Stack(self._tiers(identity), DurableTier(self.store, number, self.space))
+            stack.push_async_callback(cache.aclose)
             await stack.enter_async_context(self._embedder)
-            heart = asyncio.create_task(self._beat())
+            heart = asyncio.create_task(self._lease.keep())
             stack.push_async_callback(_stopped, heart)
-            lanes = Lanes(self._config.max_in_flight, self._clock)
-            self._fetcher = Fetcher(self.store, self._embedder, terms, lanes, self._clock)
+            terms, lanes = self._terms(number), Lanes(self._config.max_in_flight, self._clock)
+            self._fetcher = Fetcher(
+                self.store,
+                cache,
+                self._embedder,
+                terms,
+                lanes,
+                self._clock,
+                tally=self._tally,
+            )
             stack.push_async_callback(self._fetcher.close, PATIENCE_SECONDS)
             stack.callback(self._refuse_all)
             self._batcher = MicroBatcher(
                 self._fetcher,
-                MemoryTier(self._config.memory_bytes),
+                MemoryTier(self._config.memory_bytes, self.space.native_dimensions),
                 self._config.caps,
                 self._config.max_wait_seconds,
                 self._clock,
@@ -270,8 +251,8 @@ class ServiceCore:
         prepared = await self._prepare(texts, Account(project, user))
         return await self._rows(prepared, Priority(priority))
 
-    async def stored(self, digests: Sequence[Digest]) -> database.Lookup:
-        """What the durable tier holds of these keys, as full vectors."""
+    async def stored(self, digests: Sequence[Digest]) -> Lookup:
+        """What the cache holds of these keys, as full vectors."""
         return await self._ready().lookup(digests)
 
     async def quarantined(self, partition: str) -> frozenset[str]:
@@ -331,43 +312,15 @@ class ServiceCore:
             config.spec.nano_usd_per_token,
             config.dtype,
             config.run_id,
-            self._owner.id,
+            self._lease.owner_id,
             config.patience_seconds,
         )
 
-    def _sign_on(self, connection: Connection) -> int:
-        """Take a lease and clean up behind the dead; returns the number of the space."""
-        now = self.now_ms()
-        owners.register(connection, self._owner, now)
-        sweep(connection, now, asking=self._owner.id)
-        return database.space_id(connection, self.space)
-
-    async def _beat(self) -> None:
-        """Keep the lease while the service lives."""
-        while True:
-            await self._clock.sleep(owners.RENEW_SECONDS)
-            try:
-                await self.store.write(self._renew)
-            except StateError as exc:
-                log.warning("lease not renewed, tried again in a moment: %s", exc)
-
-    def _renew(self, connection: Connection) -> None:
-        now = self.now_ms()  # not before the lock was there, which may take its time
-        if not owners.renew(connection, self._owner, now):
-            owners.register(connection, self._owner, now)
-
-    async def _sign_off(self) -> None:
-        """End the lease; what is still out by then is booked as unknown."""
-
-        def work(connection: Connection) -> None:
-            now = self.now_ms()
-            retire(connection, [self._owner.id], now)
-            sweep(connection, now)
-
-        try:
-            await self.store.write(work)
-        except StateError as exc:
-            log.warning("lease not ended, it runs out by itself: %s", exc)
+    def _sign_on(self, connection: Connection) -> tuple[int, str]:
+        """Take the lease; the number of the space, and the store's identity."""
+        number = database.space_id(connection, self.space)
+        self._lease.take(connection, number)
+        return number, database.store_identity(connection)
 
 
 async def _stopped(task: asyncio.Task[None]) -> None:

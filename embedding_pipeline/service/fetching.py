@@ -6,7 +6,6 @@ not belong here: what goes into a group (``bulk``, ``online``), the transactions
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -14,8 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from embedding_pipeline.cache import database
-from embedding_pipeline.cache.database import Lookup
+from embedding_pipeline.cache.stack import Stack
+from embedding_pipeline.cache.stats import Tally
+from embedding_pipeline.cache.tier import Lookup
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.embedders.base import Embedder
 from embedding_pipeline.errors import (
@@ -35,8 +35,6 @@ from embedding_pipeline.service.isolating import Blame, Piece, blame, halves, re
 from embedding_pipeline.service.lanes import Lanes
 from embedding_pipeline.service.work import Item, Landing
 from embedding_pipeline.state.store import Store
-
-log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = (0.05, 1.0)
 """First and longest pause while another process fetches a key."""
@@ -68,27 +66,40 @@ class Fetcher:
     """Fetches keys of one space. Concurrent calls are fine, also in other processes."""
 
     def __init__(
-        self, store: Store, embedder: Embedder, terms: Terms, lanes: Lanes, clock: Clock
+        self,
+        store: Store,
+        cache: Stack,
+        embedder: Embedder,
+        terms: Terms,
+        lanes: Lanes,
+        clock: Clock,
+        *,
+        tally: Tally,
     ) -> None:
-        self._store = store
+        self.cache = cache
         self._embedder = embedder
         self.terms = terms
         self._lanes = lanes
         self._clock = clock
+        self.tally = tally
         self._books = Books(store, terms, clock)
         self._closed = False
         self._flights: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
 
     async def lookup(self, digests: Sequence[Digest]) -> Lookup:
-        """What is stored. Damaged entries are removed, so that they are bought again."""
-        number, space = self.terms.space_id, self.terms.space
-        found = await self._store.read(lambda c: database.get_many(c, number, space, digests))
-        if found.damaged:
-            removed = await self._store.write(
-                lambda c: database.forget_damaged(c, number, space, found.damaged)
-            )
-            log.warning("%d damaged cache entries removed; bought again", removed)
+        """What is cached."""
+        found, _ = await self.cache.get_many(digests)
+        return found
+
+    async def find(self, items: Sequence[Item], cache: Stack | None = None) -> Lookup:
+        """What is cached of these, counted for their projects."""
+        found, answers = await (cache or self.cache).get_many([item.digest for item in items])
+        projects = [item.account.project for item in items]
+        for answer in answers:
+            asked = answer.positions.tolist()
+            own = projects if len(asked) == len(items) else [projects[i] for i in asked]
+            self.tally.count(answer.tier, own, answer.found, answer.damaged)
         return found
 
     async def fetch(
@@ -217,6 +228,7 @@ class Fetcher:
         flying.limited_seconds += result.limited_seconds
         flying.unbooked_ms += round(result.limited_seconds * 1000)
         await finish(self._books.settle(flying, piece.items, result))
+        await self.cache.put_many([item.digest for item in piece.items], result.vectors)
         return None
 
     def _require_matrix(self, result: EmbeddingResult, texts: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedding_pipeline.cache.memory import MemoryTier
+from embedding_pipeline.cache.stats import Asked
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.errors import Overloaded, ServiceClosed, ServiceError, TextRefused
 from embedding_pipeline.planning.requests import RequestCaps
@@ -24,6 +25,8 @@ from embedding_pipeline.service.work import Item, Refusal
 
 MAX_WAITING: Final = 20_000
 """Texts that are waited for at a time, queued or on their way; further callers wait."""
+
+HIT: Final = Asked(hits=1)
 
 PATIENCE_SECONDS: Final = 60.0
 """Longest wait for room, and for pending calls at close."""
@@ -84,6 +87,7 @@ class MicroBatcher:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._fetcher = fetcher
+        self._cache = fetcher.cache.under(memory) if memory.max_bytes else fetcher.cache
         self._memory = memory
         self._caps = caps
         self._max_wait = max_wait_seconds
@@ -110,6 +114,7 @@ class MicroBatcher:
         """
         held = self._memory.get(item.digest)
         if held is not None:
+            self._fetcher.tally.add(self._memory.name, item.account.project, HIT)
             return held
         await self._enter()
         try:
@@ -208,7 +213,7 @@ class MicroBatcher:
         wanted = {call.item.digest: call.item for call in calls if not call.answer.done()}
         self._settle(calls, {call.item.digest for call in calls} - wanted.keys())
         digests = list(wanted)
-        stored = await self._fetcher.lookup(digests)
+        stored = await self._fetcher.find(list(wanted.values()), self._cache)
         self._hand_out(calls, {digests[i]: stored.vectors[i] for i in np.flatnonzero(stored.found)})
         missing = [wanted[digests[i]] for i in np.flatnonzero(~stored.found)]
         if not missing:
@@ -216,13 +221,11 @@ class MicroBatcher:
         priority = min((c.waiting.priority for c in calls), key=list(Priority).index)
         async with aclosing(self._fetcher.fetch(missing, priority)) as landings:
             async for landing in landings:
+                self._memory.put(landing.digests, landing.vectors)
                 self._hand_out(calls, dict(zip(landing.digests, landing.vectors, strict=True)))
                 self._refuse(calls, landing.refused)
 
     def _hand_out(self, calls: Sequence[Call], rows: dict[Digest, Row]) -> None:
-        if not rows:
-            return
-        self._memory.put_many(list(rows), np.stack(list(rows.values())))
         for call in calls:
             row = rows.get(call.item.digest)
             if row is not None and not call.answer.done():

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, select, update
 
 from embedding_pipeline.cache import database
-from embedding_pipeline.cache.database import Lookup
+from embedding_pipeline.cache.tier import Lookup
 from embedding_pipeline.records import Digest, Space, Vectors, digest_of
 from embedding_pipeline.state.schema import vectors as table
 from embedding_pipeline.state.statements import BATCH

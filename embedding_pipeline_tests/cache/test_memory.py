@@ -25,7 +25,7 @@ steps = st.lists(st.tuples(st.sampled_from(["get", "put"]), st.integers(0, 6)), 
 def test_it_is_a_cache_of_the_least_recently_used(
     capacity: int, todo: list[tuple[str, int]]
 ) -> None:
-    tier = MemoryTier(capacity * ROW + ROW // 2)
+    tier = MemoryTier(capacity * ROW + ROW // 2, WIDTH)
     model: OrderedDict[int, None] = OrderedDict()
     for what, key in todo:
         if what == "get":
@@ -35,7 +35,7 @@ def test_it_is_a_cache_of_the_least_recently_used(
                 assert (found == key).all()
                 model.move_to_end(key)
         elif capacity:
-            tier.put_many([digest_of(str(key))], row(key))
+            tier.put([digest_of(str(key))], row(key))
             model[key] = None
             model.move_to_end(key)
             if len(model) > capacity:
@@ -45,15 +45,15 @@ def test_it_is_a_cache_of_the_least_recently_used(
 
 
 def test_a_vector_larger_than_the_bound_is_not_kept() -> None:
-    tier = MemoryTier(ROW - 1)
-    tier.put_many([digest_of("a")], row(1))
+    tier = MemoryTier(ROW - 1, WIDTH)
+    tier.put([digest_of("a")], row(1))
     assert tier.get(digest_of("a")) is None
     assert (len(tier), tier.nbytes) == (0, 0)
 
 
 def test_what_is_kept_is_a_copy_that_nobody_can_change() -> None:
-    tier, vectors = MemoryTier(10 * ROW), row(1)
-    tier.put_many([digest_of("a")], vectors)
+    tier, vectors = MemoryTier(10 * ROW, WIDTH), row(1)
+    tier.put([digest_of("a")], vectors)
     vectors[:] = 2
     held = tier.get(digest_of("a"))
     assert held is not None

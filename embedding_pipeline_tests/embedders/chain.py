@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from embedding_pipeline.catalog import find_model
+from embedding_pipeline.circuit import BreakerConfig
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.embedders.base import Embedder
 from embedding_pipeline.embedders.breaking import Breaking
-from embedding_pipeline.embedders.config import BreakerConfig, RetryConfig
+from embedding_pipeline.embedders.config import RetryConfig
 from embedding_pipeline.embedders.openai import OpenAIEmbedder
 from embedding_pipeline.embedders.retrying import Retrying
 from embedding_pipeline.embedders.stopping import Stopping

@@ -11,9 +11,9 @@ import pytest
 
 from embedding_pipeline.assembly.embedder import build_limit_store
 from embedding_pipeline.assembly.service import EmbeddingService
+from embedding_pipeline.circuit import BreakerConfig, State
 from embedding_pipeline.clock import SystemClock
-from embedding_pipeline.embedders.breaking import Breaking, State
-from embedding_pipeline.embedders.config import BreakerConfig
+from embedding_pipeline.embedders.breaking import Breaking
 from embedding_pipeline.embedders.limiting import Limiting
 from embedding_pipeline.errors import (
     InputRefused,

@@ -17,6 +17,9 @@ import numpy.typing as npt
 from sqlalchemy import Connection, func, select
 
 from embedding_pipeline.cache import database
+from embedding_pipeline.cache.durable import DurableTier
+from embedding_pipeline.cache.stack import Stack
+from embedding_pipeline.cache.stats import Tally
 from embedding_pipeline.catalog import ModelSpec
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.embedders.base import Embedder
@@ -25,7 +28,8 @@ from embedding_pipeline.errors import InputRefused, ProviderError, ProviderFault
 from embedding_pipeline.planning.inputs import Policy
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Account, EmbeddingResult, Kind, Space, Usage, digest_of
-from embedding_pipeline.service.core import ServiceConfig, ServiceCore
+from embedding_pipeline.service.config import ServiceConfig
+from embedding_pipeline.service.core import ServiceCore
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.flying import Terms
 from embedding_pipeline.service.lanes import Lanes
@@ -178,7 +182,8 @@ def open_fetcher(
 
     number = store._transact(work, True)
     terms = Terms(SPACE, number, Kind.API, "fake", PRICE, "float32", "run", owner.id, patience)
-    return Fetcher(store, provider, terms, Lanes(slots, clock), clock)
+    cache = Stack((), DurableTier(store, number, SPACE))
+    return Fetcher(store, cache, provider, terms, Lanes(slots, clock), clock, tally=Tally())
 
 
 def rules(policy: Policy = "reject") -> InputRules:

@@ -45,7 +45,7 @@ NORMAL, URGENT, BULK = Priority.NORMAL, Priority.URGENT, Priority.BULK
 
 @pytest.fixture
 def memory() -> MemoryTier:
-    return MemoryTier(1 << 20)
+    return MemoryTier(1 << 20, WIDTH)
 
 
 @pytest.fixture
@@ -181,7 +181,9 @@ async def test_a_stored_text_is_read_without_a_call(
     store: Store,
 ) -> None:
     await asyncio.gather(*(ask(batcher, text) for text in "abcd"))
-    forgetful = MicroBatcher(open_fetcher(store, provider, clock), MemoryTier(0), CAPS, 0.0, clock)
+    forgetful = MicroBatcher(
+        open_fetcher(store, provider, clock), MemoryTier(0, WIDTH), CAPS, 0.0, clock
+    )
     assert is_right("b", await ask(forgetful, "b"))
     assert len(provider.calls) == 1
 
@@ -274,7 +276,7 @@ async def test_too_many_callers_wait_for_room_and_are_told_in_the_end(
 ) -> None:
     fetcher = open_fetcher(store, provider, clock)
     batcher = MicroBatcher(
-        fetcher, MemoryTier(0), CAPS, WAIT, clock, max_waiting=4, patience_seconds=0.02
+        fetcher, MemoryTier(0, WIDTH), CAPS, WAIT, clock, max_waiting=4, patience_seconds=0.02
     )
     provider.gate = asyncio.Event()
     inside = [ask(batcher, text) for text in "abcd"]
@@ -310,7 +312,7 @@ async def test_closing_refuses_in_the_end_who_cannot_be_served(
 ) -> None:
     fetcher = open_fetcher(store, provider, clock)
     batcher = MicroBatcher(
-        fetcher, MemoryTier(0), CAPS, WAIT, clock, max_waiting=2, patience_seconds=0.02
+        fetcher, MemoryTier(0, WIDTH), CAPS, WAIT, clock, max_waiting=2, patience_seconds=0.02
     )
     provider.gate = asyncio.Event()
     calls = [ask(batcher, text) for text in "abc"]

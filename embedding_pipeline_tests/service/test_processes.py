@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from embedding_pipeline.cache import database
+from embedding_pipeline.cache.tier import Lookup
 from embedding_pipeline.embedders.fake import fake_vectors
 from embedding_pipeline.records import digest_of
 from embedding_pipeline_tests.service.child import TEXTS
@@ -58,7 +59,7 @@ def billed(folder: Path, name: str) -> Counter[str]:
 async def result(folder: Path) -> Books:
     """The books, once every vector was found to be right."""
 
-    def look(connection: Connection) -> database.Lookup:
+    def look(connection: Connection) -> Lookup:
         number = database.space_id(connection, SPACE)
         return database.get_many(connection, number, SPACE, list(map(digest_of, TEXTS)))
 
