@@ -5,6 +5,7 @@ claim belongs to a flight; when the flight is gone, so is the claim.
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 
 from sqlalchemy import Connection, delete, exists
 
@@ -21,7 +22,7 @@ def held(connection: Connection, space: int, digests: Sequence[Digest]) -> set[D
 
 def claim(connection: Connection, space: int, digests: Sequence[Digest], flight: str) -> None:
     """Take keys for a flight. The caller has seen, in this transaction, that they are free."""
-    insert_many(connection, claims, [(space, digest, flight) for digest in digests])
+    insert_many(connection, claims, zip(repeat(space), digests, repeat(flight), strict=False))
 
 
 def release(connection: Connection, space: int, digests: Sequence[Digest], flight: str) -> None:

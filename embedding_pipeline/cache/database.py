@@ -5,6 +5,7 @@ transaction. Does not belong here: transactions, or deciding what to fetch.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import numpy as np
 from sqlalchemy import Connection, insert, select
@@ -97,8 +98,8 @@ def put_many(
     ran out during a long pause), the first stored vector stays.
     """
     values = encode(space, digests, rows, dtype)
-    entries = zip(digests, values, entry_ids, strict=True)
-    insert_many(connection, vectors, [(number, *entry) for entry in entries], skip=True)
+    entries = zip(repeat(number), digests, values, entry_ids, strict=False)
+    insert_many(connection, vectors, entries, skip=True)
 
 
 def forget(connection: Connection, number: int, digests: Sequence[Digest]) -> None:

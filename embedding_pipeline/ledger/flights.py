@@ -12,9 +12,9 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from embedding_pipeline.ledger.shares import Share, divide
 from embedding_pipeline.records import Account, Kind
@@ -22,6 +22,13 @@ from embedding_pipeline.state.schema import flights, ledger
 
 SETTLED = "settled"
 UNKNOWN = "unknown"
+
+# Made once: putting a statement together takes longer than running it.
+_THIS: Final = flights.c.id == bindparam("flight")
+_OPEN: Final = insert(flights)
+_FIND: Final = select(flights.c.id).where(_THIS)
+_CLOSE: Final = delete(flights).where(_THIS)
+_BOOK: Final = insert(ledger)
 
 
 @dataclass(frozen=True)
@@ -57,17 +64,18 @@ def new_id() -> str:
 def open_flight(connection: Connection, flight: Flight, now_ms: int) -> None:
     """Record that a request is about to leave."""
     connection.execute(
-        insert(flights).values(
-            id=flight.id,
-            owner_id=flight.owner_id,
-            space_id=flight.space_id,
-            run_id=flight.run_id,
-            provider=flight.provider,
-            kind=flight.kind.value,
-            price_nano_usd=flight.price,
-            started_at=now_ms,
-            shares=_dump(flight.shares),
-        )
+        _OPEN,
+        {
+            "id": flight.id,
+            "owner_id": flight.owner_id,
+            "space_id": flight.space_id,
+            "run_id": flight.run_id,
+            "provider": flight.provider,
+            "kind": flight.kind.value,
+            "price_nano_usd": flight.price,
+            "started_at": now_ms,
+            "shares": _dump(flight.shares),
+        },
     )
 
 
@@ -80,12 +88,12 @@ def update_shares(connection: Connection, flight_id: str, shares: Sequence[Share
 
 def close_flight(connection: Connection, flight_id: str) -> None:
     """Forget a flight: it is settled, or nothing was sent."""
-    connection.execute(delete(flights).where(flights.c.id == flight_id))
+    connection.execute(_CLOSE, {"flight": flight_id})
 
 
 def is_open(connection: Connection, flight_id: str) -> bool:
     """Whether a flight is on the books: not closed, and nobody took its owner for dead."""
-    return connection.scalar(select(flights.c.id).where(flights.c.id == flight_id)) is not None
+    return connection.scalar(_FIND, {"flight": flight_id}) is not None
 
 
 def regain(connection: Connection, flight: Flight, shares: Sequence[Share], now_ms: int) -> None:
@@ -139,23 +147,24 @@ def settle(
     for account, part in parts.items():
         first = not numbers
         done = connection.execute(
-            insert(ledger).values(
-                at=now_ms,
-                run_id=flight.run_id,
-                partition=account.partition,
-                project=account.project,
-                user=account.user,
-                space_id=flight.space_id,
-                provider=provider,
-                kind=flight.kind.value,
-                requests=requests if first else 0,
-                tokens=part,
-                cost_nano_usd=part * (flight.price or 0),
-                price_nano_usd=flight.price,
-                wait_ms=wait_ms if first else 0,
-                outcome=outcome,
-                flight_id=flight.id,
-            )
+            _BOOK,
+            {
+                "at": now_ms,
+                "run_id": flight.run_id,
+                "partition": account.partition,
+                "project": account.project,
+                "user": account.user,
+                "space_id": flight.space_id,
+                "provider": provider,
+                "kind": flight.kind.value,
+                "requests": requests if first else 0,
+                "tokens": part,
+                "cost_nano_usd": part * (flight.price or 0),
+                "price_nano_usd": flight.price,
+                "wait_ms": wait_ms if first else 0,
+                "outcome": outcome,
+                "flight_id": flight.id,
+            },
         )
         assert done.inserted_primary_key is not None
         numbers[account] = int(done.inserted_primary_key[0])

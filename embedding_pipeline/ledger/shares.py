@@ -20,6 +20,8 @@ class Share:
 
 def shares_of(accounts: Sequence[Account], tokens: Sequence[int]) -> tuple[Share, ...]:
     """Sum tokens by account, in order of first appearance."""
+    if accounts and accounts.count(accounts[0]) == len(accounts):  # as good as always
+        return (Share(accounts[0], sum(tokens)),)
     sums: dict[Account, int] = {}
     # Neighbours mostly are one and the same object: it is hashed once for all of them.
     for _, run in groupby(zip(accounts, tokens, strict=True), key=lambda pair: id(pair[0])):

@@ -5,9 +5,9 @@ own cost a dictionary or a converted value for each row and key. Does not belong
 which rows, or when.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table
@@ -21,21 +21,22 @@ MOST_PARAMETERS: Final = 4_000
 
 
 def insert_many(
-    connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]], *, skip: bool = False
+    connection: Connection, table: Table, rows: Iterable[Sequence[Any]], *, skip: bool = False
 ) -> None:
     """Insert tuples in the order of the table's columns.
 
     Args:
         connection: a writing transaction.
         table: where to.
-        rows: values; none are converted, so they must be what the driver takes.
+        rows: values, best from ``zip``: then no tuple is made for each. None are converted,
+            so they must be what the driver takes.
         skip: leave out rows whose key is there already, instead of failing.
     """
-    mark, many = _mark(connection), min(MOST_PARAMETERS // len(table.columns), BATCH)
-    for start in range(0, len(rows), many):
-        part = rows[start : start + many]
-        statement = _insert(table, mark, len(part), skip=skip)
-        connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
+    mark, width, rest = _mark(connection), len(table.columns), iter(rows)
+    many = min(MOST_PARAMETERS // width, BATCH)
+    while values := tuple(chain.from_iterable(islice(rest, many))):
+        statement = _insert(table, mark, len(values) // width, skip=skip)
+        connection.exec_driver_sql(statement, values)
 
 
 @cache

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from embedding_pipeline.cache.codec import OVERHEAD, decode_into, encode
+from embedding_pipeline.cache.codec import OVERHEAD, Value, decode_into, encode
 from embedding_pipeline.records import Digest, Space, Vectors, digest_of
 
 SPACE = Space("openai", "model", "", 8)
@@ -27,7 +27,7 @@ def keys(count: int) -> list[Digest]:
 
 
 def decode(
-    entries: Sequence[tuple[Digest, bytes]], space: Space = SPACE, width: int = 8
+    entries: Sequence[tuple[Digest, Value]], space: Space = SPACE, width: int = 8
 ) -> tuple[Vectors, list[int]]:
     """All entries in order, and which are damaged."""
     out = np.full((len(entries), width), 7, np.float32)
@@ -80,7 +80,7 @@ def test_no_stretch_of_bytes_can_be_overwritten_cut_or_added_unnoticed(data: st.
     (entry,) = encode(SPACE, [digest], vectors)
     start = data.draw(st.integers(0, len(entry)))
     stop = data.draw(st.integers(start, len(entry)))
-    other = entry[:start] + data.draw(st.binary(max_size=12)) + entry[stop:]
+    other = bytes(entry[:start]) + data.draw(st.binary(max_size=12)) + bytes(entry[stop:])
     _, damaged = decode([(digest, other)])
     assert damaged == ([] if other == entry else [0])
 
