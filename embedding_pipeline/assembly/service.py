@@ -18,6 +18,7 @@ from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Kind
 from embedding_pipeline.service.config import ServiceConfig
 from embedding_pipeline.service.core import ServiceCore
+from embedding_pipeline.service.keeping import Bound
 from embedding_pipeline.service.preparing import InputRules
 from embedding_pipeline.settings.environment import api_key
 from embedding_pipeline.settings.loading import load_settings
@@ -115,10 +116,17 @@ def service_config(settings: Settings, run_id: str) -> ServiceConfig:
         max_wait_seconds=requests.max_wait_ms / 1000,
         memory_bytes=settings.cache.memory_mb << 20,
         dtype=settings.cache.dtype,
+        bound=cache_bound(settings),
         patience_seconds=settings.retry.max_seconds + settings.retry.timeout_seconds,
         run_id=run_id,
         fingerprint=fingerprint(settings),
     )
+
+
+def cache_bound(settings: Settings) -> Bound:
+    """The bound on the durable tier, in bytes."""
+    cache = settings.cache
+    return Bound(None if cache.max_gb is None else round(cache.max_gb * 1e9), cache.evict_active)
 
 
 def _bucket(tokens_per_minute: int | None, spec: ModelSpec) -> int | None:

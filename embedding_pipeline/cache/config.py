@@ -14,7 +14,10 @@ class CacheConfig(BaseModel):
     """Memory tier for online callers; 0 turns it off. Backfills go past it."""
 
     max_gb: float | None = Field(None, gt=0)
-    """Bound on the database tier; null keeps everything."""
+    """Bound on the database tier: bytes of stored vectors; null keeps everything."""
+
+    evict_active: bool = False
+    """Whether the bound may take vectors of the spaces in use as well."""
 
     dtype: Literal["float32", "float16"] = "float32"
     """How a stored vector is written. float32 is lossless."""

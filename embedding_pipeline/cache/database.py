@@ -10,6 +10,7 @@ from itertools import repeat
 import numpy as np
 from sqlalchemy import Connection, insert, select
 
+from embedding_pipeline.cache import groups
 from embedding_pipeline.cache.codec import decode_into, encode
 from embedding_pipeline.cache.tier import Lookup
 from embedding_pipeline.records import Digest, Space, Vectors
@@ -52,16 +53,19 @@ def get_many(
     found = np.zeros(len(digests), np.bool_)
     places = _places(digests)
     damaged: list[Digest] = []
+    payers: set[int] = set()
+    columns = ("digest", "value", "entry_id")
     for batch in _batches(list(places)):
-        rows = select_by_digest(connection, vectors, ("digest", "value"), number, batch)
-        entries = [(Digest(bytes(digest)), bytes(value)) for digest, value in rows]
+        rows = list(select_by_digest(connection, vectors, columns, number, batch))
+        payers.update(row[2] for row in rows)
+        entries = [(Digest(bytes(digest)), bytes(value)) for digest, value, _ in rows]
         targets = [places[digest][0] for digest, _ in entries]
         bad = set(decode_into(out, targets, space, entries))
         damaged += (entries[i][0] for i in sorted(bad))
         found[[target for i, target in enumerate(targets) if i not in bad]] = True
     for first, *others in (rows for rows in places.values() if len(rows) > 1):
         out[others], found[others] = out[first], found[first]
-    return Lookup(found, out, tuple(damaged))
+    return Lookup(found, out, tuple(damaged), frozenset(payers))
 
 
 def existing(connection: Connection, number: int, digests: Sequence[Digest]) -> set[Digest]:
@@ -91,20 +95,31 @@ def put_many(
     entry_ids: Sequence[int],
     *,
     dtype: str,
-) -> None:
+    now_ms: int = 0,
+) -> int:
     """Store vectors; ``rows[i]`` is the one of ``digests[i]``, paid by ``entry_ids[i]``.
 
     The caller holds the claims. Should somebody have been quicker all the same (a lease that
     ran out during a long pause), the first stored vector stays.
+
+    Returns:
+        How many were stored.
     """
     values = encode(space, digests, rows, dtype)
     entries = zip(repeat(number), digests, values, entry_ids, strict=False)
-    insert_many(connection, vectors, entries, skip=True)
+    done = insert_many(connection, vectors, entries, skip=True)
+    if done == len(values):
+        groups.add(connection, number, entry_ids, len(values[0]) if values else 0, now_ms)
+    else:
+        groups.recount(connection, entry_ids, now_ms)
+    return done
 
 
 def forget(connection: Connection, number: int, digests: Sequence[Digest]) -> None:
     """Remove entries, damaged ones for example."""
+    payers = paid_by(connection, number, digests).values()
     delete_by_digest(connection, vectors, number, digests)
+    groups.recount(connection, payers)
 
 
 def forget_damaged(

@@ -11,11 +11,15 @@ from typing import Final
 from sqlalchemy import Connection
 
 from embedding_pipeline.cache import database
+from embedding_pipeline.cache.groups import Uses
 from embedding_pipeline.cache.tier import Lookup
 from embedding_pipeline.records import Digest, Space
 from embedding_pipeline.state.store import Store
 
 log = logging.getLogger(__name__)
+
+FEW: Final = 64
+"""So many keys, an online call's worth, are looked up with who paid for them."""
 
 
 class DurableTier:
@@ -25,12 +29,14 @@ class DurableTier:
         store: where they are.
         number: the space's number there.
         space: the space.
+        uses: told which entries' vectors were read.
     """
 
     name: Final = "database"
 
-    def __init__(self, store: Store, number: int, space: Space) -> None:
+    def __init__(self, store: Store, number: int, space: Space, uses: Uses | None = None) -> None:
         self._store = store
+        self._uses = uses or Uses()
         self._number = number
         self.space = space
 
@@ -56,13 +62,28 @@ class DurableTier:
         number, space = self._number, self.space
 
         def work(connection: Connection) -> tuple[set[Digest], Lookup]:
-            there = database.existing(connection, number, held) if held else set()
+            there = self._present(connection, held)
             return there, database.get_many(connection, number, space, wanted)
 
         there, found = await self._store.read(work)
+        self._uses.note(found.entries)
         if found.damaged:
             await self._repair(found.damaged)
         return there, found
+
+    def _present(self, connection: Connection, held: Sequence[Digest]) -> set[Digest]:
+        """Which of these are here; of a few it is noted that they are used.
+
+        Of many that would be as dear as reading them, and bulk reads them here anyway when
+        they have left the other tier.
+        """
+        if not held:
+            return set()
+        if len(held) > FEW:
+            return database.existing(connection, self._number, held)
+        paid = database.paid_by(connection, self._number, held)
+        self._uses.note(paid.values())
+        return set(paid)
 
     async def _repair(self, damaged: Sequence[Digest]) -> None:
         number, space = self._number, self.space

@@ -24,11 +24,13 @@ class Lookup:
         vectors: float32, shape ``(n, native_dimensions)``; rows not found are zero.
         damaged: keys whose entry did not decode. They count as not found, and the next
             write of their key repairs them (the durable tier's have to be forgotten first).
+        entries: the ledger entries that paid for what was found; of the durable tier only.
     """
 
     found: npt.NDArray[np.bool_]
     vectors: Vectors
     damaged: tuple[Digest, ...] = ()
+    entries: frozenset[int] = frozenset()
 
 
 def nothing(keys: int, width: int) -> Lookup:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from embedding_pipeline.catalog import ModelSpec
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Kind
+from embedding_pipeline.service.keeping import UNBOUNDED, Bound
 from embedding_pipeline.service.preparing import InputRules
 
 
@@ -27,6 +28,7 @@ class ServiceConfig:
         max_wait_seconds: how long an online caller waits for company.
         memory_bytes: bound of the memory tier.
         dtype: how vectors are stored.
+        bound: on the durable tier.
         patience_seconds: longest wait for another process's request.
         run_id: the run the work belongs to, or "".
         fingerprint: fingerprint of the settings that shape the vectors.
@@ -42,6 +44,7 @@ class ServiceConfig:
     max_wait_seconds: float = 0.01
     memory_bytes: int = 256 << 20
     dtype: str = "float32"
+    bound: Bound = UNBOUNDED
     patience_seconds: float = 1000.0
     run_id: str = ""
     fingerprint: str = ""

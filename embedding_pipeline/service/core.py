@@ -29,6 +29,7 @@ from embedding_pipeline.service.config import ServiceConfig
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.finishing import finish
 from embedding_pipeline.service.flying import Terms
+from embedding_pipeline.service.keeping import Keeper
 from embedding_pipeline.service.lanes import Lanes
 from embedding_pipeline.service.lease import Lease
 from embedding_pipeline.service.online import PATIENCE_SECONDS, MicroBatcher, refusal
@@ -67,7 +68,8 @@ class ServiceCore:
         self._clock = clock
         self._tiers = tiers
         self._tally = Tally()
-        self._lease = Lease(store, clock, self._tally)
+        self._keeper = Keeper(store, config.bound)
+        self._lease = Lease(store, clock, self._tally, self._keeper)
         self._closing = AsyncExitStack()
         self._runs: WeakSet[BulkRun] = WeakSet()
         self._fetcher: Fetcher | None = None
@@ -112,7 +114,8 @@ class ServiceCore:
             stack.push_async_callback(asyncio.to_thread, self.store.close)
             number, identity = await self.store.write(self._sign_on)
             stack.push_async_callback(self._lease.end)
-            cache = Stack(self._tiers(identity), DurableTier(self.store, number, self.space))
+            durable = DurableTier(self.store, number, self.space, self._keeper.uses)
+            cache = Stack(self._tiers(identity), durable)
             stack.push_async_callback(cache.aclose)
             await stack.enter_async_context(self._embedder)
             heart = asyncio.create_task(self._lease.keep())

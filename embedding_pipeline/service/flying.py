@@ -200,6 +200,7 @@ class Books:
                 result.vectors,
                 paid,
                 dtype=terms.dtype,
+                now_ms=now,
             )
             claims.release(connection, terms.space_id, digests, flying.flight.id)
             _narrow(connection, flying.flight, left)

@@ -16,6 +16,7 @@ from embedding_pipeline.cache.stats import Counts, Tally
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.errors import StateError
 from embedding_pipeline.service.flying import retire, sweep
+from embedding_pipeline.service.keeping import Keeper
 from embedding_pipeline.state import owners
 from embedding_pipeline.state.store import Store
 
@@ -29,12 +30,14 @@ class Lease:
         store: the shared store.
         clock: time.
         tally: what the cache's tiers were asked for; written with every renewal.
+        keeper: keeps the durable tier within its bound; has its turn after every renewal.
     """
 
-    def __init__(self, store: Store, clock: Clock, tally: Tally) -> None:
+    def __init__(self, store: Store, clock: Clock, tally: Tally, keeper: Keeper) -> None:
         self._store = store
         self._clock = clock
         self._tally = tally
+        self._keeper = keeper
         self._owner = owners.this_process()
         self._space_id = 0
 
@@ -49,6 +52,7 @@ class Lease:
         owners.register(connection, self._owner, now)
         sweep(connection, now, asking=self._owner.id)
         self._space_id = space_id
+        self._keeper.protect([space_id])
 
     async def keep(self) -> None:
         """Renew it until cancelled."""
@@ -60,6 +64,8 @@ class Lease:
             except StateError as exc:
                 self._tally.give_back(counts)
                 log.warning("lease not renewed, tried again in a moment: %s", exc)
+            else:
+                await self._tidy()
 
     async def end(self) -> None:
         """Sign off; what is still out by then is booked as unknown."""
@@ -67,7 +73,7 @@ class Lease:
 
         def work(connection: Connection) -> None:
             now = self._now_ms()
-            stats.add(connection, self._space_id, counts, now)
+            self._write_down(connection, counts, now)
             retire(connection, [self._owner.id], now)
             sweep(connection, now)
 
@@ -75,12 +81,24 @@ class Lease:
             await self._store.write(work)
         except StateError as exc:
             log.warning("lease not ended, it runs out by itself: %s", exc)
+        else:
+            await self._tidy()
 
     def _renew(self, counts: Counts, connection: Connection) -> None:
         now = self._now_ms()  # not before the lock was there, which may take its time
         if not owners.renew(connection, self._owner, now):
             owners.register(connection, self._owner, now)
+        self._write_down(connection, counts, now)
+
+    def _write_down(self, connection: Connection, counts: Counts, now: int) -> None:
         stats.add(connection, self._space_id, counts, now)
+        self._keeper.write_down(connection, now)
+
+    async def _tidy(self) -> None:
+        try:
+            await self._keeper.tidy()
+        except StateError as exc:
+            log.warning("the cache is not kept within its bound for now: %s", exc)
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000)

@@ -36,8 +36,6 @@ def later(settings: "Settings") -> Iterator[tuple[str, str]]:
 def _later_storage(settings: "Settings") -> Iterator[tuple[str, str]]:
     if "://" in settings.data_dir:
         yield "data_dir", "object storage for datasets"
-    if settings.cache.max_gb is not None:
-        yield "cache.max_gb", "eviction from the database tier"
 
 
 def contradictions(settings: "Settings") -> Iterator[str]:

@@ -28,10 +28,30 @@ def _add_cache_tiers(connection: Connection) -> None:
     connection.execute(insert(schema.store_identity).values(id=uuid.uuid4().hex))
 
 
+def _add_cache_groups(connection: Connection) -> None:
+    schema.cache_groups.create(connection, checkfirst=True)
+    for index in schema.vectors.indexes:
+        index.create(connection, checkfirst=True)
+    c, paid = schema.vectors.c, schema.ledger
+    held = (
+        select(
+            c.entry_id,
+            func.min(c.space_id),
+            func.count(),
+            func.sum(func.length(c.value)),
+            func.coalesce(func.max(paid.c.at), 0),
+        )
+        .select_from(schema.vectors.outerjoin(paid, paid.c.id == c.entry_id))
+        .group_by(c.entry_id)
+    )
+    connection.execute(insert(schema.cache_groups).from_select(schema.cache_groups.c.keys(), held))
+
+
 MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
     _create,
     _add_limits,
     _add_cache_tiers,
+    _add_cache_groups,
 )
 LATEST: Final = len(MIGRATIONS)
 

@@ -71,10 +71,26 @@ vectors: Final = Table(
     Column("digest", LargeBinary(32), primary_key=True),
     Column("value", LargeBinary, nullable=False),
     Column("entry_id", RowId, nullable=False),
+    Index("vectors_entry", "entry_id"),
 )
 """The durable cache tier. ``entry_id`` is the ledger entry that paid for the vector.
 
 A plain rowid table on purpose: WITHOUT ROWID makes a lookup walk over the values.
+"""
+
+cache_groups: Final = Table(
+    "cache_groups",
+    metadata,
+    Column("entry_id", RowId, primary_key=True, autoincrement=False),
+    Column("space_id", RowId, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("used_at", BigInteger, nullable=False),  # to the hour
+)
+"""What ``vectors`` holds of each ledger entry, and when any of it was last read.
+
+Vectors that were bought together stand side by side and go together: they free whole
+pages, and a read marks one row for hundreds of vectors.
 """
 
 owners: Final = Table(

@@ -22,7 +22,7 @@ MOST_PARAMETERS: Final = 4_000
 
 def insert_many(
     connection: Connection, table: Table, rows: Iterable[Sequence[Any]], *, skip: bool = False
-) -> None:
+) -> int:
     """Insert tuples in the order of the table's columns.
 
     Args:
@@ -31,12 +31,18 @@ def insert_many(
         rows: values, best from ``zip``: then no tuple is made for each. None are converted,
             so they must be what the driver takes.
         skip: leave out rows whose key is there already, instead of failing.
+
+    Returns:
+        How many rows were inserted.
     """
+    done = 0
     mark, width, rest = _mark(connection), len(table.columns), iter(rows)
     many = min(MOST_PARAMETERS // width, BATCH)
     while values := tuple(chain.from_iterable(islice(rest, many))):
         statement = _insert(table, mark, len(values) // width, skip=skip)
-        connection.exec_driver_sql(statement, values)
+        counted = {"preserve_rowcount": True}
+        done += connection.exec_driver_sql(statement, values, counted).rowcount
+    return done
 
 
 @cache

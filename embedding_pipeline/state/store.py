@@ -185,6 +185,7 @@ def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see _on_begin
     for pragma in (
         "page_size=32768",
+        "auto_vacuum=INCREMENTAL",  # of a new file: what is evicted can be given back
         "journal_mode=WAL",
         "synchronous=NORMAL",
         "cache_size=-16384",

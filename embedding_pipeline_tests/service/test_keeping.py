@@ -1,0 +1,64 @@
+"""The bound while a service lives: held at its end, with a warning where it cannot be held."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from embedding_pipeline.cache.codec import OVERHEAD
+from embedding_pipeline.service.keeping import Bound
+from embedding_pipeline.state import owners
+from embedding_pipeline.state.schema import cache_groups, vectors
+from embedding_pipeline_tests.service.harness import (
+    WIDTH,
+    HandClock,
+    Provider,
+    open_service,
+    turns,
+)
+from embedding_pipeline_tests.stores import open_store
+
+pytestmark = pytest.mark.anyio
+
+SIZE = OVERHEAD + 4 * WIDTH
+
+
+async def stored(folder: Path) -> int:
+    with open_store(folder) as store:
+        return int(await store.read(lambda c: c.scalar(select(func.count()).select_from(vectors))))
+
+
+async def test_a_service_leaves_the_tier_within_its_bound(tmp_path: Path) -> None:
+    clock, provider = HandClock(through=1.0), Provider()
+    bound = Bound(8 * SIZE, evict_active=True)
+    async with open_service(tmp_path, provider, clock, bound=bound) as service:
+        await service.embed_many([f"text {n}" for n in range(16)])
+    assert await stored(tmp_path) == 8
+
+
+async def test_the_space_in_use_is_kept_and_the_bound_said_to_be_too_small(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, provider = HandClock(through=1.0), Provider()
+    async with open_service(tmp_path, provider, clock, bound=Bound(SIZE)) as service:
+        await service.embed_many(["one", "two"])
+    assert await stored(tmp_path) == 2
+    assert "over cache.max_gb" in caplog.text
+
+
+async def test_what_was_read_is_marked_with_the_next_beat(tmp_path: Path) -> None:
+    clock, provider = HandClock(through=1.0), Provider()
+    async with open_service(tmp_path, provider, clock) as service:
+        await service.embed_many(["one"])
+    clock.advance(7200)
+    async with open_service(tmp_path, provider, clock) as service:
+        await service.embed_many(["one"])
+        used = select(func.max(cache_groups.c.used_at))
+        before = await service.store.read(lambda c: c.scalar(used))
+        clock.advance(owners.RENEW_SECONDS)
+        for _ in range(200):
+            await turns()
+            await service.store.read(lambda c: None)
+        after = await service.store.read(lambda c: c.scalar(used))
+    assert after >= before + 7_200_000
+    assert len(provider.calls) == 1
