@@ -5,24 +5,22 @@ not belong here: prices (the ledger keeps the one each entry was booked at).
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection
 
-from embedding_pipeline.cache import database
 from embedding_pipeline.ledger import queries
 from embedding_pipeline.ledger.queries import LedgerSum
+from embedding_pipeline.pipeline.origins import COLUMNS, Day, Payers, payers_of, read_day
 from embedding_pipeline.pipeline.reports import CheckVerdict, CostReport
-from embedding_pipeline.records import COST_SUMMARY, Digest, Kind
+from embedding_pipeline.records import COST_SUMMARY, Kind
 from embedding_pipeline.service.core import ServiceCore
 from embedding_pipeline.vectors.datasets import Datasets
 
 BILLED = (Kind.API, Kind.BATCH_API, Kind.LOCAL)
-_COLUMNS = ("chunk_id", "content_hash", "token_count", "project", "user")
 
 Key = tuple[str, str, str, str]  # project, user, space, source
 
@@ -49,21 +47,23 @@ async def build_cost_summary(
     the ledger's: every attempt booked for this day, whenever it was made. ``input_tokens``
     are billed tokens for billed sources, and our own count for the others.
 
+    ``saved_nano_usd`` is what would have been sent for a chunk and was not, at the price of
+    now: copies of what has a vector, keys (or parts of a derived text) somebody else had
+    paid for, and what the Batch API was cheaper than single requests.
+
     Returns:
         The totals, and the table as written.
 
     Raises:
         DataError: one of the day's datasets is missing or damaged.
     """
-    held = await service.quarantined(partition)
-    day = await asyncio.to_thread(_day, service, datasets, partition, held)
+    day = await read_day(service, datasets, partition)
     rows: dict[Key, _Figures] = {}
-    batches = datasets.raw_chunks(partition).iter_batches(_COLUMNS)
+    batches = datasets.raw_chunks(partition).iter_batches(day.columns)
     while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-        paid = await _payers(service, batch)
-        _count(rows, batch, paid, day)
+        _count(rows, batch, await payers_of(service, batch, day), day)
     for entry in await service.store.read(lambda c: queries.sums(c, partition=partition)):
-        _book(rows, entry)
+        _book(rows, entry, day)
     table = _table(rows)
     await asyncio.to_thread(_write, datasets, partition, table)
     return _report(partition, table), table
@@ -105,85 +105,32 @@ def _sum(table: pa.Table, column: str) -> int:
     return int(pc.sum(table.column(column)).as_py() or 0)
 
 
-@dataclass(frozen=True)
-class _Day:
-    """What decides the source of a day's chunks, the ledger aside."""
-
-    partition: str
-    space: str
-    price: int
-    held: frozenset[str]
-    duplicates: frozenset[str]
-    derived: frozenset[str]
-
-    def source(self, chunk: str, project: str, paid: queries.Entry | None) -> Kind | None:
-        """Where a chunk's vector came from; None when it has none."""
-        if chunk in self.held:
-            return None
-        if chunk in self.duplicates:
-            return Kind.DUPLICATE
-        if chunk in self.derived:
-            return Kind.DERIVED
-        if paid is None:
-            return None
-        own = paid.account.partition == self.partition and paid.account.project == project
-        return paid.kind if own else Kind.CACHE
-
-
-def _day(service: ServiceCore, datasets: Datasets, partition: str, held: frozenset[str]) -> _Day:
-    derived = datasets.derived_chunks(service.space, partition)
-    return _Day(
-        partition,
-        str(service.space),
-        service.price or 0,
-        held,
-        _ids(datasets.duplicate_chunks(partition).iter_batches(("chunk_id",))),
-        _ids(derived.iter_batches(("chunk_id",))) if derived.exists() else frozenset(),
-    )
-
-
-def _ids(batches: Iterable[pa.RecordBatch]) -> frozenset[str]:
-    return frozenset(name for batch in batches for name in batch.column(0).to_pylist())
-
-
-async def _payers(service: ServiceCore, batch: pa.RecordBatch) -> dict[str, queries.Entry]:
-    """For each content hash the ledger entry that paid for its vector, if there is one."""
-    hashes = list(dict.fromkeys(batch.column("content_hash").to_pylist()))
-    digests = [Digest(bytes.fromhex(name)) for name in hashes]
-    number = service.space_id
-
-    def work(connection: Connection) -> dict[str, queries.Entry]:
-        paid = database.paid_by(connection, number, digests)
-        entries = queries.entries(connection, sorted(set(paid.values())))
-        return {digest.hex(): entries[entry] for digest, entry in paid.items() if entry in entries}
-
-    return await service.store.read(work)
-
-
-def _count(
-    rows: dict[Key, _Figures], batch: pa.RecordBatch, paid: Mapping[str, queries.Entry], day: _Day
-) -> None:
+def _count(rows: dict[Key, _Figures], batch: pa.RecordBatch, payers: Payers, day: Day) -> None:
     for chunk, name, tokens, project, user in zip(
-        *(batch.column(column).to_pylist() for column in _COLUMNS), strict=True
+        *(batch.column(column).to_pylist() for column in COLUMNS), strict=True
     ):
-        source = day.source(chunk, project, paid.get(name))
+        paid = payers.paid.get(name)
+        source = day.source(chunk, project, paid)
         if source is None:
             continue
         figures = rows.setdefault((project, user or "", day.space, source), _Figures())
         figures.chunks += 1
         if source not in BILLED:
             figures.input_tokens += tokens
-        if source in (Kind.CACHE, Kind.DUPLICATE):
-            figures.saved_nano_usd += tokens * day.price
+        figures.saved_nano_usd += day.price * day.spared(
+            chunk, source, tokens, payers.spared.get(chunk, 0)
+        )
 
 
-def _book(rows: dict[Key, _Figures], entry: LedgerSum) -> None:
+def _book(rows: dict[Key, _Figures], entry: LedgerSum, day: Day) -> None:
     account = entry.account
     figures = rows.setdefault((account.project, account.user, entry.space, entry.kind), _Figures())
     figures.input_tokens += entry.tokens
     figures.cost_nano_usd += entry.cost_nano_usd
     figures.requests += entry.requests
     figures.wait_seconds += entry.wait_ms / 1000
+    if entry.kind is Kind.BATCH_API and entry.space == day.space:
+        figures.saved_nano_usd += max(entry.tokens * day.price - entry.cost_nano_usd, 0)
 
 
 def _table(rows: Mapping[Key, _Figures]) -> pa.Table:

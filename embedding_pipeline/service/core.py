@@ -33,7 +33,7 @@ from embedding_pipeline.service.keeping import Keeper
 from embedding_pipeline.service.lanes import Lanes
 from embedding_pipeline.service.lease import Lease
 from embedding_pipeline.service.online import PATIENCE_SECONDS, MicroBatcher, refusal
-from embedding_pipeline.service.preparing import Prepared, assemble
+from embedding_pipeline.service.preparing import InputRules, Prepared, assemble
 from embedding_pipeline.service.work import Item, Refusal, WorkBatch
 from embedding_pipeline.state.store import Store
 from embedding_pipeline.vectors.view import view
@@ -84,6 +84,11 @@ class ServiceCore:
     def dimensions(self) -> int:
         """Length of the vectors handed out."""
         return self._config.dimensions
+
+    @property
+    def rules(self) -> InputRules:
+        """The policy for text the API would refuse."""
+        return self._config.rules
 
     @property
     def price(self) -> int | None:
