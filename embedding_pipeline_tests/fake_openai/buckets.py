@@ -48,11 +48,15 @@ class Limits:
 
     Attributes:
         charge_refused: whether a refused request still costs a request.
+        headers: whether answers say ``x-ratelimit-*``; refusals say Retry-After in any case.
+        level: how full buckets are at first.
     """
 
     rpm: float | None = None
     tpm: float | None = None
     charge_refused: bool = False
+    headers: bool = True
+    level: float = 1.0
     _buckets: dict[tuple[str, str], Bucket] = field(default_factory=dict)
 
     def admit(self, model: str, estimate: int, now: float) -> tuple[Answer | None, dict[str, str]]:
@@ -67,17 +71,21 @@ class Limits:
             if wait > 0:
                 if self.charge_refused and "requests" in buckets:
                     buckets["requests"].level -= 1
-                return _refuse(model, what, bucket, asked[what], wait), headers(buckets)
+                return _refuse(model, what, bucket, asked[what], wait), self._said(buckets)
         for what, bucket in buckets.items():
             bucket.level -= asked[what]
-        return None, headers(buckets)
+        return None, self._said(buckets)
+
+    def _said(self, buckets: Mapping[str, Bucket]) -> dict[str, str]:
+        return headers(buckets) if self.headers else {}
 
     def _refilled(self, model: str, now: float) -> dict[str, Bucket]:
         limits = {"requests": self.rpm, "tokens": self.tpm}
         buckets = {}
         for what, limit in limits.items():
             if limit is not None:
-                bucket = self._buckets.setdefault((model, what), Bucket(limit, limit, now))
+                fresh = Bucket(limit, limit * self.level, now)
+                bucket = self._buckets.setdefault((model, what), fresh)
                 bucket.refill(now)
                 buckets[what] = bucket
         return buckets

@@ -9,7 +9,7 @@ import pytest
 
 from embedding_pipeline_tests.fake_openai.process import FakeProcess, process
 from embedding_pipeline_tests.limits import load
-from embedding_pipeline_tests.limits.load import Load
+from embedding_pipeline_tests.limits.load import Load, Work
 
 RPM, TPM = 3_000, 3_000_000
 
@@ -47,13 +47,16 @@ def test_two_processes_together_keep_to_the_limit(
     limits = {"requests_per_minute": RPM, "tokens_per_minute": TPM} if known else {}
     fake.reset()
     fake.limit(rpm=RPM, tpm=TPM)
-    running = [load.start(Load(_settings(fake, place, **limits), 4.0, 5_000)) for _ in range(2)]
+    running = [
+        load.start(Load(_settings(fake, place, **limits), 4.0, (Work(tokens=5_000),)))
+        for _ in range(2)
+    ]
     load.go(running)
     began = time.monotonic()
     outcomes = [load.finish(worker, 60) for worker in running]
     took = time.monotonic() - began
     assert fake.books.statuses["429"] == 0
-    assert sum(outcome.tokens for outcome in outcomes) <= TPM / 60 * (took + 3.5) + 10_000
+    assert sum(outcome.tokens() for outcome in outcomes) <= TPM / 60 * (took + 3.5) + 10_000
     assert fake.books.tokens >= TPM / 60
 
 
@@ -63,7 +66,7 @@ def test_a_killed_process_holds_nobody_up(fake: FakeProcess, tmp_path: Path) -> 
     settings = _settings(
         fake, {"data_dir": str(tmp_path)}, requests_per_minute=RPM, tokens_per_minute=TPM
     )
-    victim = load.start(Load(settings, 60.0, 50_000))
+    victim = load.start(Load(settings, 60.0, (Work(tokens=50_000),)))
     load.go([victim])
     deadline = time.monotonic() + 20
     while fake.books.tokens < 100_000 and time.monotonic() < deadline:
@@ -73,8 +76,8 @@ def test_a_killed_process_holds_nobody_up(fake: FakeProcess, tmp_path: Path) -> 
     assert victim.stdout is not None
     victim.stdout.close()
     assert fake.books.tokens >= 100_000
-    survivor = load.start(Load(settings, 8.0, 5_000))
+    survivor = load.start(Load(settings, 8.0, (Work(tokens=5_000),)))
     load.go([survivor])
     outcome = load.finish(survivor, 60)
-    assert outcome.tokens >= TPM / 60 * 2, "what the dead one wanted is waited for 5 s at most"
+    assert outcome.tokens() >= TPM / 60 * 2, "what the dead one wanted is waited for 5 s at most"
     assert fake.books.statuses["429"] == 0

@@ -1,0 +1,1 @@
+"""The shared rate limit in real processes, against a server that enforces exact buckets."""
