@@ -76,6 +76,14 @@ def existing(connection: Connection, number: int, digests: Sequence[Digest]) -> 
     }
 
 
+def keys_after(connection: Connection, number: int, last: Digest, count: int) -> list[Digest]:
+    """The next keys of a space in the order of their digests."""
+    c = vectors.c
+    query = select(c.digest).where(c.space_id == number, c.digest > last)
+    rows = connection.execute(query.order_by(c.digest).limit(count))
+    return [Digest(bytes(digest)) for (digest,) in rows]
+
+
 def paid_by(connection: Connection, number: int, digests: Sequence[Digest]) -> dict[Digest, int]:
     """The ledger entry that paid for each key that has a vector."""
     return {

@@ -1,0 +1,28 @@
+"""The command line without a process of its own: everything but the start of Python."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from unittest import mock
+
+from embedding_pipeline.cli.endings import run
+from embedding_pipeline.cli.root import root
+from embedding_pipeline_tests.cli.conftest import Folder
+
+
+class InsideFolder(Folder):
+    """A working directory whose commands run in this process, with an empty standard input."""
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.chdir(self.path),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            mock.patch.object(sys, "stdin", io.StringIO()),
+            mock.patch.dict(os.environ, environment),
+        ):
+            code = run(root, arguments)
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())

@@ -1,0 +1,106 @@
+"""``cache stats``, ``verify``, ``evict`` and ``purge``, on a real cache, as a person uses them."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from embedding_pipeline_tests.cli.conftest import Expect, Folder
+from embedding_pipeline_tests.cli.inside import InsideFolder
+
+SPACE = "local/use-multilingual-v3#0db566fd@512"
+ENTRY_BYTES = 8 + 4 * 512
+
+
+@pytest.fixture
+def used(done: Folder, tmp_path: Path) -> Folder:
+    """A copy of the folder in which three days were embedded: four texts were bought."""
+    shutil.copytree(done.path, tmp_path / "copy")
+    return InsideFolder(tmp_path / "copy")
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Folder:
+    """Nothing was ever run here."""
+    return InsideFolder(tmp_path)
+
+
+def alter(folder: Folder, statement: str) -> None:
+    """Change the state behind the program's back."""
+    with sqlite3.connect(folder.path / ".embedding_pipeline" / "state.db") as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def test_stats_by_space_and_by_tier(used: Folder) -> None:
+    found = used.json("cache", "stats")
+    assert found["entries"] == 4
+    assert found["bytes"] == 4 * ENTRY_BYTES
+    (space,) = found["spaces"]
+    assert space["space"] == SPACE
+    assert space["active"]
+    (tier,) = found["tiers"]
+    assert (tier["tier"], tier["project"]) == ("database", "tests")
+    assert tier["misses"] >= 4
+    assert used.json("cache", "stats", "--since", "2126-01-01")["tiers"] == []
+    words = used.run("cache", "stats").stdout
+    assert "4 vectors, 0.0 MB" in words
+
+
+def test_nothing_is_made_where_nothing_is(empty: Folder, refused: Expect) -> None:
+    assert empty.run("cache", "stats").stdout == "The cache is empty.\n"
+    assert empty.json("cache", "stats")["entries"] == 0
+    assert empty.json("cache", "verify") == []
+    assert empty.json("cache", "evict", "--to-gb", "1")["entries"] == 0
+    assert "holds: none" in refused(empty.run("cache", "purge", "--space", SPACE), 2)
+    assert not (empty.path / ".embedding_pipeline").exists()
+
+
+def test_verify_finds_damage_and_repairs_it(used: Folder, refused: Expect) -> None:
+    (row,) = used.json("cache", "verify")
+    assert (row["entries"], row["damaged"], row["not_unit"]) == (4, 0, 0)
+    alter(
+        used,
+        "UPDATE vectors SET value = CAST(substr(value, 1, 99) || x'00' || substr(value, 101) "
+        "AS BLOB) WHERE rowid = 2",
+    )
+    message = refused(used.run("cache", "verify"), 1)
+    assert "1 vectors are bad" in message
+    (row,) = used.json("cache", "verify", "--repair")
+    assert (row["damaged"], row["removed"]) == (1, 1)
+    assert len(row["examples"][0]) == 64
+    assert used.json("cache", "verify")[0]["entries"] == 3
+    assert used.json("cache", "stats")["entries"] == 3
+
+
+def test_evict_spares_the_space_in_use_unless_told(used: Folder, refused: Expect) -> None:
+    message = refused(used.run("cache", "evict", "--to-gb", "0"), 1)
+    assert "--active-too" in message
+    assert used.json("cache", "stats")["entries"] == 4
+    gone = used.json("cache", "evict", "--to-gb", "0", "--active-too")
+    assert (gone["entries"], gone["surplus"]) == (4, 0)
+    assert used.json("cache", "stats")["spaces"] == []
+
+
+def test_evict_what_was_not_used_for_long(used: Folder) -> None:
+    early = used.json("cache", "evict", "--before", "2020-01-01", "--active-too")
+    assert early["entries"] == 0
+    late = used.json("cache", "evict", "--before", "2126-01-01", "--active-too")
+    assert late["entries"] == 4
+
+
+def test_evict_wants_to_know_how_far(used: Folder, refused: Expect) -> None:
+    assert "--to-gb" in refused(used.run("cache", "evict"), 2)
+    assert "it holds: local/" in refused(
+        used.run("cache", "evict", "--to-gb", "0", "--space", "openai/x@3"), 2
+    )
+
+
+def test_purge_asks_and_spares_the_space_in_use(used: Folder, refused: Expect) -> None:
+    assert "is in use" in refused(used.run("cache", "purge", "--space", SPACE, "--yes"), 2)
+    refused(used.run("cache", "purge", "--space", SPACE, "--active-too"), 130)  # nobody answers
+    assert used.json("cache", "stats")["entries"] == 4
+    gone = used.json("cache", "purge", "--space", SPACE, "--active-too", "--yes")
+    assert gone["entries"] == 4
+    assert used.json("costs", "--by", "space")[0]["requests"] >= 1, "the ledger stays"
