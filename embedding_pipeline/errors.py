@@ -104,9 +104,14 @@ class Overloaded(ServiceError):
 
 
 class BudgetExceeded(EmbeddingPipelineError):
-    """A budget does not allow what was about to be spent."""
+    """A budget does not allow what was about to be spent.
+
+    Attributes:
+        attempts: calls made for this one before (``records.Attempt``).
+    """
 
     exit_code = 7
+    attempts: tuple[Any, ...] = ()
 
 
 class TextRefused(EmbeddingPipelineError):

@@ -115,7 +115,7 @@ def test_what_is_said_to_come_later_is_refused(repository: Path) -> None:
     from embedding_pipeline.settings.loading import load_settings
 
     announced = dict(_announced((repository / "pipeline.yaml").read_text()))
-    assert {"webhook_url_env"} <= announced.keys()
+    assert {"query"} <= announced.keys()
     for settings in announced.values():
         with pytest.raises(ConfigurationError):
             load_settings(settings)

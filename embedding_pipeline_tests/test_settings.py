@@ -64,6 +64,7 @@ EVERYTHING: dict[str, Any] = {
     "tenants": [{"project": "search", "weight": 2.0, "priority": "urgent"}],
     "cache": {"memory_mb": 0, "dtype": "float16"},
     "budgets": [],
+    "prices": [],
     "on_outage": "fail",
     "batch_api": "off",
     "alerts": {},

@@ -236,8 +236,6 @@ LATER: dict[str, Any] = {
     "dedup.near": {"dedup": {"near": True}},
     "dedup.scope_days": {"dedup": {"scope_days": 1}},
     "data_dir": {"data_dir": "s3://bucket/data"},
-    "budgets": {"budgets": [{"scope": "all", "period": "day", "limit_usd": 1}]},
-    "alerts.webhook_url_env": {"alerts": {"webhook_url_env": "HOOK"}},
     "on_outage": {"on_outage": "defer"},
     "batch_api": {"batch_api": "auto"},
     "providers": {"providers": [{"name": "azure", "kind": "azure"}]},

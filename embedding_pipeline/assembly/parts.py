@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from embedding_pipeline.clock import Clock, SystemClock
+from embedding_pipeline.ledger.budgets import Budgets
 from embedding_pipeline.settings.demo_start import pin_demo_start
 from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.sources.base import ChunkSource
@@ -29,6 +30,11 @@ def build_datasets(settings: Settings) -> Datasets:
 def build_counter(settings: Settings) -> TokenCounter:  # noqa: ARG001 - the seam for a choice
     """The token counter."""
     return default_counter()
+
+
+def build_budgets(settings: Settings) -> Budgets | None:
+    """What bounds spending; None where nothing does."""
+    return Budgets(settings.budgets, settings.zone) if settings.budgets else None
 
 
 def build_source(settings: Settings) -> ChunkSource:

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from embedding_pipeline.assembly.cache import near_tiers
 from embedding_pipeline.assembly.embedder import build_embedder
-from embedding_pipeline.assembly.parts import build_counter
+from embedding_pipeline.assembly.parts import build_budgets, build_counter
 from embedding_pipeline.catalog import ModelSpec
 from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.planning.requests import RequestCaps
@@ -120,6 +120,7 @@ def service_config(settings: Settings, run_id: str) -> ServiceConfig:
         patience_seconds=settings.retry.max_seconds + settings.retry.timeout_seconds,
         run_id=run_id,
         fingerprint=fingerprint(settings),
+        budgets=build_budgets(settings),
     )
 
 

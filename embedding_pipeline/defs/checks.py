@@ -45,9 +45,9 @@ async def embeddings_checks(
             return lambda day: asyncio.to_thread(judge, vector_store, space, dimensions, day)
 
         async def accounted_for(day: str) -> CheckVerdict:
-            held = await service.quarantined(day)
+            held, later = await service.quarantined(day), await service.deferred(day)
             return await asyncio.to_thread(
-                checks.every_chunk_accounted_for, vector_store, space, day, held
+                checks.every_chunk_accounted_for, vector_store, space, day, held, later
             )
 
         judges: dict[str, Judge] = {

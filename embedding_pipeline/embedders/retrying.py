@@ -16,9 +16,11 @@ from typing import Final
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from embedding_pipeline.clock import Clock
+from embedding_pipeline.embedders.again import about_to_repeat
 from embedding_pipeline.embedders.base import Embedder, Wrapper
 from embedding_pipeline.embedders.config import RetryConfig
 from embedding_pipeline.errors import (
+    BudgetExceeded,
     CircuitOpen,
     InvalidReply,
     ProviderError,
@@ -136,12 +138,16 @@ class Retrying(Wrapper):
             wait=call.wait,
             stop=call.stop,
             sleep=self._clock.sleep,
+            before_sleep=call.say,
             reraise=True,
         )
         try:
             result: EmbeddingResult = await loop(self.wrapped.embed, texts)
         except ProviderError as error:
             raise call.final(error) from error.__cause__
+        except BudgetExceeded as error:  # no call is out, and none follows
+            error.attempts = tuple(call.attempts)
+            raise
         return replace(
             result,
             requests=result.requests + call.requests,
@@ -176,6 +182,10 @@ class _Call:
         self.attempts.append(attempt_of(error, seconds))
         self.requests += not isinstance(error, CircuitOpen)
         return seconds
+
+    async def say(self, state: RetryCallState) -> None:  # noqa: ARG002
+        """The call is about to be made again. Raises where it must not."""
+        await about_to_repeat(self.attempts[-1])
 
     def stop(self, state: RetryCallState) -> bool:  # noqa: ARG002
         return self._decision.wait_seconds is None

@@ -96,7 +96,7 @@ def is_open(connection: Connection, flight_id: str) -> bool:
     return connection.scalar(_FIND, {"flight": flight_id}) is not None
 
 
-def regain(connection: Connection, flight: Flight, shares: Sequence[Share], now_ms: int) -> None:
+def regain(connection: Connection, flight: Flight, shares: Sequence[Share], began_ms: int) -> None:
     """Put a flight back on the books that was taken for dead.
 
     A process that stood still for longer than its lease comes back to find its request
@@ -107,11 +107,11 @@ def regain(connection: Connection, flight: Flight, shares: Sequence[Share], now_
         connection: the transaction that is about to settle (a part of) the flight.
         flight: the flight; it ``is_open`` no more.
         shares: what was still out, as ``update_shares`` last wrote it.
-        now_ms: the instant.
+        began_ms: when the flight left.
     """
     left = replace(flight, shares=tuple(shares))
-    _book_unknown(connection, left, -1, now_ms)
-    open_flight(connection, left, now_ms)
+    _book_unknown(connection, left, -1, began_ms)
+    open_flight(connection, left, began_ms)
 
 
 def settle(
@@ -123,7 +123,7 @@ def settle(
     requests: int,
     wait_ms: int,
     provider: str,
-    now_ms: int,
+    began_ms: int,
     outcome: str = SETTLED,
 ) -> dict[Account, int]:
     """Book what a request was billed, one entry an account.
@@ -136,7 +136,8 @@ def settle(
         requests: calls made, failed ones included; booked on the first entry.
         wait_ms: time waited between attempts; booked on the first entry.
         provider: who delivered.
-        now_ms: the instant of the entries.
+        began_ms: when the request left: the instant of the entries, by which days, months
+            and budgets count it.
         outcome: ``settled`` or ``unknown``.
 
     Returns:
@@ -149,7 +150,7 @@ def settle(
         done = connection.execute(
             _BOOK,
             {
-                "at": now_ms,
+                "at": began_ms,
                 "run_id": flight.run_id,
                 "partition": account.partition,
                 "project": account.project,
@@ -171,19 +172,22 @@ def settle(
     return numbers
 
 
-def expire(connection: Connection, owner_ids: Sequence[str], now_ms: int) -> int:
-    """Book what dead owners had in flight as ``unknown``; returns how many flights."""
+def expire(connection: Connection, owner_ids: Sequence[str]) -> int:
+    """Book what dead owners had in flight as ``unknown``; returns how many flights.
+
+    The entries are of the instant the requests left, like all others.
+    """
     if not owner_ids:
         return 0
     left = connection.execute(select(flights).where(flights.c.owner_id.in_(owner_ids))).all()
     for row in left:
         flight = _load(row)
-        _book_unknown(connection, flight, 1, now_ms)
+        _book_unknown(connection, flight, 1, int(row.started_at))
         close_flight(connection, flight.id)
     return len(left)
 
 
-def _book_unknown(connection: Connection, flight: Flight, times: int, now_ms: int) -> None:
+def _book_unknown(connection: Connection, flight: Flight, times: int, began_ms: int) -> None:
     settle(
         connection,
         flight,
@@ -192,7 +196,7 @@ def _book_unknown(connection: Connection, flight: Flight, times: int, now_ms: in
         requests=times,
         wait_ms=0,
         provider=flight.provider,
-        now_ms=now_ms,
+        began_ms=began_ms,
         outcome=UNKNOWN,
     )
 

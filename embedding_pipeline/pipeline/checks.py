@@ -293,6 +293,15 @@ def _verdict(account: _Account, file: EmbeddingsFile) -> CheckVerdict:
         "missing": len(account.missing),
         "unexpected": len(account.unexpected),
     }
+    if not account.missing and not account.unexpected and account.deferred:
+        return CheckVerdict(
+            False,
+            f"{account.deferred} of {account.chunks_in} chunks are deferred: they have no vector "
+            "yet. The next run of this day embeds them, once there is room in the budget; "
+            "see: embedding-pipeline budget",
+            figures,
+            blocking=False,
+        )
     if not account.missing and not account.unexpected:
         return CheckVerdict(True, f"All {account.chunks_in} chunks are accounted for.", figures)
     names = [*account.missing, *account.unexpected]

@@ -20,6 +20,7 @@ from embedding_pipeline.records import COST_SUMMARY, Kind
 from embedding_pipeline.service.core import ServiceCore
 from embedding_pipeline.vectors.datasets import Datasets
 
+_EXPLAINED = ("chunks_explained", "chunks_quarantined", "chunks_deferred")
 BILLED = (Kind.API, Kind.BATCH_API, Kind.LOCAL)
 
 Key = tuple[str, str, str, str]  # project, user, space, source
@@ -73,7 +74,7 @@ async def ledger_balances(service: ServiceCore, datasets: Datasets, partition: s
     """Every entry is tokens × price, the summary is the ledger, every chunk is explained."""
     balance = await service.store.read(lambda c: queries.balance(c, partition))
     entries = await service.store.read(lambda c: queries.sums(c, partition=partition))
-    held = await service.quarantined(partition)
+    held, later = await service.quarantined(partition), await service.deferred(partition)
     table = await asyncio.to_thread(_read, datasets, partition)
     raw = await asyncio.to_thread(datasets.raw_chunks(partition).rows)
     figures = {
@@ -85,6 +86,7 @@ async def ledger_balances(service: ServiceCore, datasets: Datasets, partition: s
         "chunks_in": raw,
         "chunks_explained": _sum(table, "chunks"),
         "chunks_quarantined": len(held),
+        "chunks_deferred": len(later - held),
     }
     return _verdict(partition, figures)
 
@@ -94,7 +96,7 @@ def _verdict(partition: str, figures: Mapping[str, int]) -> CheckVerdict:
         problem = f"{figures['unbalanced_entries']} ledger entries are not tokens × price"
     elif figures["ledger_nano_usd"] != figures["summary_nano_usd"]:
         problem = "the summary is not the sum of the ledger; materialize cost_summary again"
-    elif figures["chunks_in"] != figures["chunks_explained"] + figures["chunks_quarantined"]:
+    elif figures["chunks_in"] != sum(figures[name] for name in _EXPLAINED):
         problem = "some chunks have no source; materialize embeddings, then cost_summary"
     else:
         return CheckVerdict(True, "Every cent and every chunk is explained.", figures)

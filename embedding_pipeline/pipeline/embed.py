@@ -15,15 +15,18 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+from sqlalchemy import Connection
 
 from embedding_pipeline.errors import ConservationError
-from embedding_pipeline.ledger import quarantine
+from embedding_pipeline.ledger import deferred, quarantine
+from embedding_pipeline.ledger.deferred import Deferred, new_pass
 from embedding_pipeline.ledger.quarantine import Held
 from embedding_pipeline.pipeline.reports import EmbedReport
 from embedding_pipeline.records import DERIVED_CHUNKS, Account, Digest, Priority
 from embedding_pipeline.service.core import ServiceCore
 from embedding_pipeline.service.finishing import finish
 from embedding_pipeline.service.work import FilledBatch, Progress, Row, Tally, WorkBatch
+from embedding_pipeline.tokens import api_estimate
 from embedding_pipeline.vectors.columns import embeddings_batch
 from embedding_pipeline.vectors.datasets import Datasets, VectorsWriter
 from embedding_pipeline.vectors.view import view
@@ -53,7 +56,8 @@ async def build_embeddings(
         priority: the lane of this run's requests.
 
     Returns:
-        One report a day, in order.
+        One report a day, in order. Chunks that no budget has room for are left out of the
+        day's file, counted in the report, and named in the store until a run embeds them.
 
     Raises:
         DataError: ``deduped_chunks`` of a day is missing or damaged.
@@ -70,7 +74,7 @@ async def build_embeddings(
     try:
         async with aclosing(run.batches()) as batches:
             async for batch in batches:
-                day = day or _Day(service, datasets, batch.work.partition)
+                day = day or _Day(service, datasets, batch.work.partition, priority)
                 await day.add(batch)
                 if len(batch.work):
                     continue
@@ -128,6 +132,8 @@ class _Day:
     service: ServiceCore
     datasets: Datasets
     partition: str
+    priority: Priority
+    _pass_id: str = field(default_factory=new_pass)
     _stack: ExitStack = field(default_factory=ExitStack)
     _writer: VectorsWriter | None = None
     _refused: set[str] = field(default_factory=set)
@@ -139,8 +145,9 @@ class _Day:
         if not len(batch.work):
             return
         await self._hold(batch)
+        await self._put_off(batch)
         for row, how in batch.derived.items():
-            if row not in batch.refused:
+            if row not in batch.refused and row not in batch.deferred:
                 self._derived[batch.work.chunk_ids[row]] = how
         # to its end even when cancelled: a file is not closed under the thread that writes it
         await finish(asyncio.to_thread(self._write, self._writer, batch))
@@ -153,14 +160,18 @@ class _Day:
             embedded=report.embedded,
             cached=report.cached,
             quarantined=report.quarantined,
+            deferred=report.deferred,
         )
         self._balance(report, self._writer.rows)
         await asyncio.to_thread(self._stack.close)
         await asyncio.to_thread(self._write_derived)
         number, keep = self.service.space_id, set(self._refused)
-        await self.service.store.write(
-            lambda c: quarantine.reset_partition(c, number, self.partition, keep)
-        )
+
+        def work(connection: Connection) -> None:
+            quarantine.reset_partition(connection, number, self.partition, keep)
+            deferred.close_pass(connection, number, self.partition, self._pass_id)
+
+        await self.service.store.write(work)
         return report
 
     def abandon(self, exc: BaseException) -> None:
@@ -178,8 +189,8 @@ class _Day:
         assert isinstance(chunks, pa.RecordBatch)
         _verify(chunks, batch)
         vectors = batch.vectors
-        if batch.refused:
-            keep = batch.status != Row.REFUSED
+        if batch.refused or batch.deferred:
+            keep = batch.status < Row.REFUSED
             chunks, vectors = chunks.filter(pa.array(keep)), vectors[keep]
         if chunks.num_rows:
             writer.write(embeddings_batch(chunks, view(vectors, self.service.dimensions)))
@@ -202,6 +213,25 @@ class _Day:
             self._refused.update(chunk.chunk_id for chunk in held)
             number, now = self.service.space_id, self.service.now_ms()
             await self.service.store.write(lambda c: quarantine.hold(c, number, held, now))
+
+    async def _put_off(self, batch: FilledBatch) -> None:
+        """Write down which chunks of this batch are left for later, and why."""
+        chunks = [
+            Deferred(
+                batch.work.accounts[row],
+                batch.work.chunk_ids[row],
+                _digest(batch, row),
+                self.priority,
+                why.reason,
+                max(int(batch.work.tokens[row]), api_estimate([batch.work.texts[row]]).item()),
+            )
+            for row, why in batch.deferred.items()
+        ]
+        if chunks:
+            number, now = self.service.space_id, self.service.now_ms()
+            await self.service.store.write(
+                lambda c: deferred.put_off(c, number, chunks, self._pass_id, now)
+            )
 
     def _write_derived(self) -> None:
         file = self.datasets.derived_chunks(self.service.space, self.partition)
@@ -230,6 +260,7 @@ class _Day:
             embedded=tally.embedded,
             cached=tally.cached,
             quarantined=tally.quarantined,
+            deferred=tally.deferred,
             requests=tally.requests,
             input_tokens=tally.input_tokens,
             cost_nano_usd=tally.input_tokens * price,

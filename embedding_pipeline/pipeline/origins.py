@@ -96,10 +96,10 @@ class Payers:
 
 async def read_day(service: ServiceCore, datasets: Datasets, partition: str) -> Day:
     """Read what decides. Raises DataError."""
-    held = await service.quarantined(partition)
+    held = await _without_vector(service, partition)
     copies = datasets.duplicate_chunks(partition)
     days = await asyncio.to_thread(_days_of, copies.iter_batches(("representative_date",)))
-    refused = {day: await service.quarantined(day) for day in days}
+    refused = {day: await _without_vector(service, day) for day in days}
     rules = service.rules
 
     def read() -> Day:
@@ -115,6 +115,11 @@ async def read_day(service: ServiceCore, datasets: Datasets, partition: str) -> 
         )
 
     return await asyncio.to_thread(read)
+
+
+async def _without_vector(service: ServiceCore, partition: str) -> frozenset[str]:
+    """Chunks that are refused, or left for later."""
+    return await service.quarantined(partition) | await service.deferred(partition)
 
 
 def _days_of(batches: Iterable[pa.RecordBatch]) -> set[str]:

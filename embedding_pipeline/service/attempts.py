@@ -7,7 +7,7 @@ them (``flying``).
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from embedding_pipeline.errors import CircuitOpen, NoPermit, ProviderError
+from embedding_pipeline.errors import BudgetExceeded, CircuitOpen, NoPermit, ProviderError
 from embedding_pipeline.ledger.flights import Flight
 from embedding_pipeline.records import Attempt
 
@@ -30,9 +30,16 @@ def ended_by(exc: BaseException, flight: Flight) -> Sequence[Attempt]:
     """The calls of the request that was out when ``exc`` ended the flight."""
     if isinstance(exc, ProviderError):
         return attempts_of(exc)
+    if isinstance(exc, BudgetExceeded):  # between two calls: none is out
+        return getattr(exc, "attempts", ())
     # Cut off, or delivered and not stored: it may have been billed.
     earlier: Sequence[Attempt] = getattr(exc, "attempts", ())
     return [*earlier, Attempt(flight.provider, type(exc).__name__, maybe_billed=True)]
+
+
+def lost_among(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Those that may have been billed."""
+    return [attempt for attempt in attempts if attempt.maybe_billed]
 
 
 def calls_of(attempts: Iterable[Attempt]) -> int:

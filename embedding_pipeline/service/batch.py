@@ -13,7 +13,7 @@ import numpy.typing as npt
 from embedding_pipeline.planning.inputs import NO_DIRECTION
 from embedding_pipeline.records import Vectors
 from embedding_pipeline.service.preparing import Prepared, whole
-from embedding_pipeline.service.work import FilledBatch, Refusal, Row, WorkBatch
+from embedding_pipeline.service.work import Deferral, FilledBatch, Refusal, Row, WorkBatch
 
 Rows: TypeAlias = npt.NDArray[np.intp]
 
@@ -33,6 +33,7 @@ class OpenBatch:
         self.missing = len(work) - len(prepared.refused)
         self._rows: Rows = np.array(prepared.rows, np.intp)
         self._refused = dict(prepared.refused)
+        self._deferred: dict[int, Deferral] = {}
         self._status = np.full(len(work), Row.OPEN, np.uint8)
         self._status[list(prepared.refused)] = Row.REFUSED
         # Left as it comes: most rows are written once, and refused ones at the end.
@@ -77,11 +78,24 @@ class OpenBatch:
         self._refused[row] = refusal
         return self._decide(np.array([row], np.intp), Row.REFUSED)
 
+    def defer(self, position: int, deferral: Deferral) -> Rows:
+        """Key ``position`` is left for later, and so is its row; the rows decided by it."""
+        row = self.prepared.rows[position]
+        if self._status[row] != Row.OPEN:
+            return np.zeros(0, np.intp)
+        self._deferred[row] = deferral
+        return self._decide(np.array([row], np.intp), Row.DEFERRED)
+
     def filled(self) -> FilledBatch:
         """The result; every row is decided."""
-        self._vectors[list(self._refused)] = 0
+        self._vectors[[*self._refused, *self._deferred]] = 0
         return FilledBatch(
-            self.work, self._vectors, self._status, self._refused, self.prepared.derived
+            self.work,
+            self._vectors,
+            self._status,
+            self._refused,
+            self.prepared.derived,
+            self._deferred,
         )
 
     def _place_whole(self, where: Rows, source: Vectors, which: Rows, status: Row) -> Rows:

@@ -7,7 +7,7 @@ whatever the number of chunks. Backfills read past the memory tier on purpose.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +24,7 @@ from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.finishing import finish
 from embedding_pipeline.service.preparing import InputRules
 from embedding_pipeline.service.work import (
+    Deferral,
     FilledBatch,
     Item,
     Landing,
@@ -132,7 +133,7 @@ class BulkRun:
         tallies = self.tallies.values()
         tokens = sum(tally.input_tokens for tally in tallies)
         return Progress(
-            sum(t.embedded + t.cached + t.quarantined for t in tallies),
+            sum(t.embedded + t.cached + t.quarantined + t.deferred for t in tallies),
             self._total,
             sum(t.embedded for t in tallies),
             tokens,
@@ -245,11 +246,13 @@ class BulkRun:
 
     async def _fetch(self, items: Sequence[Item]) -> None:
         fetcher, priority = self._parts.fetcher, self._parts.priority
+        left = {item.digest for item in items}
         try:
             async with aclosing(fetcher.fetch(items, priority, self._is_wanted)) as landings:
                 async for landing in landings:
                     self._land(items, landing)
-            if any(item.digest in self._places for item in items) and self._is_wanted():
+                    left.difference_update(landing.digests, landing.refused, landing.deferred)
+            if left and self._is_wanted():
                 raise ServiceError("a text was neither embedded nor refused; please report this")
         except BaseException as exc:  # handed to the reader of ``batches``, nothing is lost
             self._fail(exc)
@@ -281,6 +284,7 @@ class BulkRun:
         for digest, refusal in landing.refused.items():
             for batch, position in self._places.pop(digest, ()):
                 self._refuse(batch, position, refusal)
+        self._put_off(landing.deferred)
         self._account(items, landing)
         self._announce()
 
@@ -295,6 +299,23 @@ class BulkRun:
             tally.retries += len(landing.attempts)
             tally.wait_seconds += landing.wait_seconds
 
+    def _put_off(self, deferred: Mapping[Digest, Deferral]) -> None:
+        """Leave texts for later; those that somebody else may have money for are asked again."""
+        again = False
+        for digest, deferral in deferred.items():
+            places = self._places.pop(digest, [])
+            broke = _payer(places[0]) if places else None
+            for batch, position in (place for place in places if _payer(place) == broke):
+                self._count(batch, batch.defer(position, deferral), Row.DEFERRED)
+            others = [place for place in places if _payer(place) != broke]
+            if others:
+                batch, position = others[0]
+                self._places[digest] = others
+                self._pending.append(batch.prepared.items[position])
+                again = True
+        if again:
+            self._launch(final=self._at_end)
+
     def _refuse(self, batch: OpenBatch, position: int, refusal: Refusal) -> None:
         self._count(batch, batch.refuse(position, refusal), Row.REFUSED)
 
@@ -305,6 +326,8 @@ class BulkRun:
         elif status is Row.CACHED:
             tally.cached += len(rows)
             tally.saved_tokens += int(batch.work.tokens[rows].sum())
+        elif status is Row.DEFERRED:
+            tally.deferred += len(rows)
         else:
             tally.quarantined += len(rows)
 
@@ -317,3 +340,9 @@ class BulkRun:
             self._moved.set()
         if self._on_progress is not None:
             self._on_progress(self.progress())
+
+
+def _payer(place: _Place) -> tuple[str, str]:
+    batch, position = place
+    account = batch.prepared.items[position].account
+    return account.project, account.user

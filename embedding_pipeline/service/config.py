@@ -7,6 +7,7 @@ here: reading settings, or acting on any of it.
 from dataclasses import dataclass
 
 from embedding_pipeline.catalog import ModelSpec
+from embedding_pipeline.ledger.budgets import Budgets
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Kind
 from embedding_pipeline.service.keeping import UNBOUNDED, Bound
@@ -32,6 +33,7 @@ class ServiceConfig:
         patience_seconds: longest wait for another process's request.
         run_id: the run the work belongs to, or "".
         fingerprint: fingerprint of the settings that shape the vectors.
+        budgets: what bounds spending, if anything does.
     """
 
     spec: ModelSpec
@@ -48,3 +50,4 @@ class ServiceConfig:
     patience_seconds: float = 1000.0
     run_id: str = ""
     fingerprint: str = ""
+    budgets: Budgets | None = None

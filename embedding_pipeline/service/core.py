@@ -22,18 +22,19 @@ from embedding_pipeline.cache.tier import Lookup, NearTiers, no_tiers
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.embedders.base import Embedder
 from embedding_pipeline.errors import ServiceClosed, TextRefused
-from embedding_pipeline.ledger import quarantine
+from embedding_pipeline.ledger import deferred, quarantine
 from embedding_pipeline.records import Account, Digest, Priority, Space, Vectors
 from embedding_pipeline.service.bulk import BulkParts, BulkRun, OnProgress
 from embedding_pipeline.service.config import ServiceConfig
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.finishing import finish
-from embedding_pipeline.service.flying import Terms
+from embedding_pipeline.service.flight import Terms
 from embedding_pipeline.service.keeping import Keeper
 from embedding_pipeline.service.lanes import Lanes
 from embedding_pipeline.service.lease import Lease
 from embedding_pipeline.service.online import PATIENCE_SECONDS, MicroBatcher, refusal
 from embedding_pipeline.service.preparing import InputRules, Prepared, assemble
+from embedding_pipeline.service.purse import purse_of
 from embedding_pipeline.service.work import Item, Refusal, WorkBatch
 from embedding_pipeline.state.store import Store
 from embedding_pipeline.vectors.view import view
@@ -134,6 +135,7 @@ class ServiceCore:
                 lanes,
                 self._clock,
                 tally=self._tally,
+                purse=purse_of(self._config.budgets, self.price),
             )
             stack.push_async_callback(self._fetcher.close, PATIENCE_SECONDS)
             stack.callback(self._refuse_all)
@@ -212,6 +214,7 @@ class ServiceCore:
 
         Raises:
             TextRefused: blank, over the cap under the policy ``reject``, or refused.
+            BudgetExceeded: a budget has no room for it; the message says until when.
             ProviderError: the provider did not deliver.
             ServiceClosed: the service is closed.
         """
@@ -252,6 +255,7 @@ class ServiceCore:
         Raises:
             TextRefused: one of the texts cannot be embedded; the others are stored, so
                 that a call without it pays nothing again.
+            BudgetExceeded: no room for all of them; those paid for are stored.
             ProviderError: the provider did not deliver.
             ServiceClosed: the service is closed.
         """
@@ -267,6 +271,11 @@ class ServiceCore:
         """Chunk ids of a partition that are in quarantine in this space."""
         number = self.space_id
         return await self.store.read(lambda c: quarantine.chunk_ids(c, number, partition))
+
+    async def deferred(self, partition: str) -> frozenset[str]:
+        """Chunk ids of a partition that are left for later in this space."""
+        number = self.space_id
+        return await self.store.read(lambda c: deferred.chunk_ids(c, number, partition))
 
     async def _rows(self, prepared: Prepared, lane: Priority) -> Vectors:
         for row, why in prepared.refused.items():

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -17,8 +18,10 @@ from embedding_pipeline.cache.stack import Stack
 from embedding_pipeline.cache.stats import Tally
 from embedding_pipeline.cache.tier import Lookup
 from embedding_pipeline.clock import Clock
+from embedding_pipeline.embedders.again import before_again
 from embedding_pipeline.embedders.base import Embedder
 from embedding_pipeline.errors import (
+    BudgetExceeded,
     InputRefused,
     InvalidReply,
     ProviderFault,
@@ -26,14 +29,17 @@ from embedding_pipeline.errors import (
     ServiceClosed,
     StateError,
 )
+from embedding_pipeline.ledger.deferred import BUDGET
 from embedding_pipeline.ledger.shares import shares_of
 from embedding_pipeline.limits.callers import Caller, on_behalf_of
-from embedding_pipeline.records import Digest, EmbeddingResult, Priority
+from embedding_pipeline.records import Attempt, Digest, EmbeddingResult, Priority
 from embedding_pipeline.service.finishing import finish
-from embedding_pipeline.service.flying import Books, Flying, Terms
+from embedding_pipeline.service.flight import Flying, Terms
+from embedding_pipeline.service.flying import Books
 from embedding_pipeline.service.isolating import Blame, Piece, blame, halves, refusal_of
 from embedding_pipeline.service.lanes import Lanes
-from embedding_pipeline.service.work import Item, Landing
+from embedding_pipeline.service.purse import Purse
+from embedding_pipeline.service.work import Deferral, Item, Landing
 from embedding_pipeline.state.store import Store
 
 POLL_SECONDS: Final = (0.05, 1.0)
@@ -52,11 +58,19 @@ def always() -> bool:
 
 @dataclass(frozen=True)
 class _Flown:
-    """How a flight ended: what landed, what others have or fetch, and what stopped it."""
+    """How a flight ended.
+
+    Attributes:
+        landing: what landed.
+        elsewhere: what others have or fetch.
+        error: what stopped it.
+        waiting: keys there is no money for while others have it reserved.
+    """
 
     landing: Landing | None
     elsewhere: Sequence[Item]
     error: Exception | None
+    waiting: Sequence[Item] = ()
 
 
 _NOTHING: Final = _Flown(None, (), None)
@@ -75,6 +89,7 @@ class Fetcher:
         clock: Clock,
         *,
         tally: Tally,
+        purse: Purse | None = None,
     ) -> None:
         self.cache = cache
         self._embedder = embedder
@@ -82,7 +97,7 @@ class Fetcher:
         self._lanes = lanes
         self._clock = clock
         self.tally = tally
-        self._books = Books(store, terms, clock)
+        self._books = Books(store, terms, clock, purse)
         self._closed = False
         self._flights: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
@@ -106,6 +121,8 @@ class Fetcher:
         self, items: Sequence[Item], priority: Priority, wanted: Callable[[], bool] = always
     ) -> AsyncGenerator[Landing, None]:
         """Deliver every item, as landings: bought ones first, then what others bring.
+
+        What there is no money for is not waited for: it lands as deferred.
 
         Args:
             items: keys with their texts.
@@ -133,8 +150,13 @@ class Fetcher:
                 pause, waited = POLL_SECONDS[0], 0.0
             there = set(found.digests)
             rest = [item for item in flown.elsewhere if item.digest not in there]
+            if flown.waiting and waited >= self.terms.patience_seconds:
+                yield self._too_late(flown.waiting)
+            else:
+                rest.extend(flown.waiting)
             if rest:
-                self._lose_patience(waited)
+                if not flown.waiting:
+                    self._lose_patience(waited)
                 await self._clock.sleep(pause)
                 pause, waited = min(pause * 2, POLL_SECONDS[1]), waited + pause
 
@@ -151,6 +173,15 @@ class Fetcher:
             task.cancel()
         if left:  # each books what may have been billed
             await asyncio.wait(left, timeout=patience_seconds)
+
+    def _too_late(self, items: Sequence[Item]) -> Landing:
+        why = Deferral(
+            BUDGET,
+            "what is left of a budget has been reserved by other requests for over "
+            f"{self.terms.patience_seconds:.0f} s; try again when they have ended",
+        )
+        nothing = np.zeros((0, self.terms.space.native_dimensions), np.float32)
+        return Landing((), nothing, False, deferred={item.digest: why for item in items})
 
     def _lose_patience(self, waited: float) -> None:
         patience = self.terms.patience_seconds
@@ -181,17 +212,22 @@ class Fetcher:
     async def _take_off(self, items: Sequence[Item], priority: Priority) -> _Flown:
         flying = self._books.new()
         elsewhere: Sequence[Item] = ()
+        broke: Sequence[Item] = ()
         error: Exception | None = None
         try:
             elsewhere = await finish(self._books.begin(flying, items))
             await self._deliver(flying, priority)
+        except BudgetExceeded as exc:  # what is left asks for money again, in smaller parts
+            broke = list(flying.left.values())
+            await finish(self._books.abandon(flying, exc))
         except BaseException as exc:
             await finish(self._books.abandon(flying, exc))
             if not isinstance(exc, Exception):
                 raise
             error = exc
-        landed = flying.digests or flying.refused or flying.requests
-        return _Flown(flying.landing() if landed else None, elsewhere, error)
+        landed = flying.digests or flying.refused or flying.requests or flying.deferred
+        landing = flying.landing() if landed else None
+        return _Flown(landing, elsewhere, error, [*flying.waiting, *broke])
 
     async def _deliver(self, flying: Flying, priority: Priority) -> None:
         """Send all keys as one request; split it where it is refused."""
@@ -210,9 +246,10 @@ class Fetcher:
 
     async def _send(self, flying: Flying, piece: Piece, caller: Caller) -> Blame | None:
         """One request. None: delivered and settled; else what is to be done instead."""
-        flying.out = piece.items
+        flying.out, flying.booked = piece.items, 0
         try:
-            result = await self._embedder.embed([item.text for item in piece.items])
+            with before_again(partial(self._lose, flying, piece.items)):
+                result = await self._embedder.embed([item.text for item in piece.items])
             self._require_matrix(result, len(piece.items))
         except (InputRefused, RequestTooLarge, InvalidReply) as exc:
             await finish(self._books.fail(flying, piece.items, exc))
@@ -230,6 +267,9 @@ class Fetcher:
         await finish(self._books.settle(flying, piece.items, result))
         await self.cache.put_many([item.digest for item in piece.items], result.vectors)
         return None
+
+    async def _lose(self, flying: Flying, items: Sequence[Item], attempt: Attempt) -> None:
+        await finish(self._books.lose(flying, items, attempt))
 
     def _require_matrix(self, result: EmbeddingResult, texts: int) -> None:
         """Whatever the embedder: what is stored under these keys has their number and width."""

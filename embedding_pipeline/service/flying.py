@@ -10,9 +10,8 @@ vectors, books the bill and gives the claims back. Killed in between, the next p
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-import numpy as np
 from sqlalchemy import Connection
 
 from embedding_pipeline.cache import claims, database
@@ -22,100 +21,34 @@ from embedding_pipeline.ledger import flights
 from embedding_pipeline.ledger.flights import Flight
 from embedding_pipeline.ledger.shares import Share, divide, shares_of
 from embedding_pipeline.records import (
-    Account,
     Attempt,
     Digest,
     EmbeddingResult,
-    Kind,
-    Space,
-    Vectors,
 )
-from embedding_pipeline.service.attempts import attempts_of, calls_of, ended_by, waited_ms
-from embedding_pipeline.service.work import Item, Landing, Refusal
-from embedding_pipeline.state import owners
+from embedding_pipeline.service.attempts import (
+    attempts_of,
+    calls_of,
+    ended_by,
+    lost_among,
+    waited_ms,
+)
+from embedding_pipeline.service.flight import Flying, Terms
+from embedding_pipeline.service.purse import Purse, no_money_left
+from embedding_pipeline.service.retiring import sweep
+from embedding_pipeline.service.work import Item, Refusal
 from embedding_pipeline.state.store import Store
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Terms:
-    """What every request of a service has in common.
-
-    Attributes:
-        space: the space of all vectors.
-        space_id: its number in the store.
-        kind: ``api`` or ``local``.
-        provider: name of the provider asked first.
-        price: nano-USD a token, None where unknown.
-        dtype: how vectors are stored.
-        run_id: the run, or "".
-        owner_id: the service's lease.
-        patience_seconds: longest wait for another process's request.
-    """
-
-    space: Space
-    space_id: int
-    kind: Kind
-    provider: str
-    price: int | None
-    dtype: str
-    run_id: str
-    owner_id: str
-    patience_seconds: float
-
-
-@dataclass
-class Flying:
-    """A flight under way.
-
-    Attributes:
-        flight: as it was opened.
-        width: native dimensions.
-        left: keys claimed and not settled yet.
-        out: those of them that a request is out for at this moment.
-        unbooked: calls already made that no entry holds yet.
-        unbooked_ms: time waited between them, and for permits.
-        limited_seconds: time waited for permits.
-    """
-
-    flight: Flight
-    width: int
-    left: dict[Digest, Item] = field(default_factory=dict)
-    out: Sequence[Item] = ()
-    unbooked: int = 0
-    unbooked_ms: int = 0
-    limited_seconds: float = 0.0
-    digests: list[Digest] = field(default_factory=list)
-    vectors: list[Vectors] = field(default_factory=list)
-    refused: dict[Digest, Refusal] = field(default_factory=dict)
-    billed: dict[Account, int] = field(default_factory=dict)
-    requests: int = 0
-    attempts: list[Attempt] = field(default_factory=list)
-
-    def landing(self) -> Landing:
-        """What has come in."""
-        whole = self.vectors[0] if len(self.vectors) == 1 else self._joined()
-        return Landing(
-            self.digests,
-            whole,
-            True,
-            self.refused,
-            self.billed,
-            self.requests,
-            self.attempts,
-            self.limited_seconds,
-        )
-
-    def _joined(self) -> Vectors:
-        return np.concatenate([np.zeros((0, self.width), np.float32), *self.vectors])
-
-
 class Books:
     """The transactions of a service's flights. Run each to its end (``finishing``)."""
 
-    def __init__(self, store: Store, terms: Terms, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, terms: Terms, clock: Clock, purse: Purse | None = None
+    ) -> None:
         self._store = store
+        self._purse = purse
         self._terms = terms
         self._clock = clock
         self._owed: list[Callable[[Connection], None]] = []
@@ -144,6 +77,8 @@ class Books:
             for debt in owed:
                 debt(connection)
             free, elsewhere = self._free(connection, items, now)
+            if self._purse is not None:
+                free = self._afford(connection, flying, self._purse, free, now)
             if free:
                 flight = replace(flying.flight, shares=_shares(free))
                 flights.open_flight(connection, flight, now)
@@ -157,7 +92,19 @@ class Books:
             self._owed = owed + self._owed
             raise
         flying.left = {item.digest: item for item in free}
+        flying.began_ms = now
         return elsewhere
+
+    def _afford(
+        self, connection: Connection, flying: Flying, purse: Purse, free: list[Item], now: int
+    ) -> list[Item]:
+        """Those of the free keys that there is money for; it is reserved."""
+        flight_id, owner = flying.flight.id, self._terms.owner_id
+        admission = purse.admit(connection, flight_id, free, now)
+        if admission.waiting and sweep(connection, now, asking=owner):
+            admission = purse.admit(connection, flight_id, free, now)
+        flying.waiting, flying.deferred = admission.waiting, admission.refused
+        return list(admission.granted)
 
     def _free(
         self, connection: Connection, items: Sequence[Item], now: int
@@ -173,14 +120,15 @@ class Books:
 
     async def settle(self, flying: Flying, items: Sequence[Item], result: EmbeddingResult) -> None:
         """Vectors, bill and claims in one transaction; then, and only then, it is delivered."""
-        shares, now, terms = _shares(items), self._now_ms(), self._terms
+        shares, began, terms = _shares(items), flying.began_ms, self._terms
+        now = self._now_ms()
         digests = [item.digest for item in items]
         left = _without(flying.left, digests)
-        lost = [attempt for attempt in result.attempts if attempt.maybe_billed]
+        lost = lost_among(result.attempts)
 
         def work(connection: Connection) -> None:
-            self._regain(connection, flying, now)
-            _book_lost(connection, flying.flight, shares, lost, now)
+            self._regain(connection, flying)
+            _book_lost(connection, flying.flight, shares, lost[flying.booked :], began)
             numbers = flights.settle(
                 connection,
                 flying.flight,
@@ -189,7 +137,7 @@ class Books:
                 requests=result.requests - len(lost) + flying.unbooked,
                 wait_ms=waited_ms(result.attempts) + flying.unbooked_ms,
                 provider=result.provider,
-                now_ms=now,
+                began_ms=began,
             )
             paid = [numbers[item.account] for item in items]
             database.put_many(
@@ -203,8 +151,10 @@ class Books:
                 now_ms=now,
             )
             claims.release(connection, terms.space_id, digests, flying.flight.id)
-            _narrow(connection, flying.flight, left)
+            self._narrow(connection, flying.flight, left)
 
+        if self._purse is not None:
+            self._purse.compare(items, result.usage.input_tokens, result.provider)
         await self._store.write(work)
         flying.left, flying.out, flying.unbooked, flying.unbooked_ms = left, (), 0, 0
         flying.digests.extend(digests)
@@ -214,34 +164,68 @@ class Books:
         flying.requests += result.requests
         flying.attempts.extend(result.attempts)
 
+    async def lose(self, flying: Flying, items: Sequence[Item], attempt: Attempt) -> None:
+        """Book a call that may have been billed, before it is made again.
+
+        Raises:
+            BudgetExceeded: there is no money to make it again.
+        """
+        paid = await self._book(flying, items, [attempt], list(flying.left.values()))
+        flying.booked += 1
+        if not paid:
+            raise no_money_left()
+
     async def fail(self, flying: Flying, items: Sequence[Item], exc: ProviderError) -> None:
-        """Take note of a request that was refused; what may have been billed is ``unknown``."""
-        attempts, now = attempts_of(exc), self._now_ms()
-        lost = [attempt for attempt in attempts if attempt.maybe_billed]
+        """Take note of a request that was refused; what may have been billed is ``unknown``.
 
-        def work(connection: Connection) -> None:
-            self._regain(connection, flying, now)
-            _book_lost(connection, flying.flight, _shares(items), lost, now)
-
+        Raises:
+            BudgetExceeded: there is no money to send what is left of it.
+        """
+        attempts = attempts_of(exc)
+        every = lost_among(attempts)
+        lost, paid = every[flying.booked :], True
         if lost:
-            await self._store.write(work)
+            alone = [items[0].digest] if len(items) == 1 else []  # not sent again
+            rest = _without(flying.left, alone).values()
+            paid = await self._book(flying, items, lost, list(rest))
         made = calls_of(attempts)
-        flying.out = ()
-        flying.unbooked += made - len(lost)
+        flying.out, flying.booked = (), 0
+        flying.unbooked += made - len(every)
         flying.unbooked_ms += waited_ms(attempts)
         flying.requests += made
         flying.attempts.extend(attempts)
+        if not paid:
+            raise no_money_left()
+
+    async def _book(
+        self,
+        flying: Flying,
+        items: Sequence[Item],
+        lost: Sequence[Attempt],
+        rest: Sequence[Item],
+    ) -> bool:
+        """Book lost calls as unknown; whether the rest can still be paid for."""
+        now, purse = self._now_ms(), self._purse
+
+        def work(connection: Connection) -> bool:
+            self._regain(connection, flying)
+            _book_lost(connection, flying.flight, _shares(items), lost, flying.began_ms)
+            if purse is None:
+                return True
+            return purse.renew(connection, flying.flight.id, rest, flying.began_ms, now)
+
+        return await self._store.write(work)
 
     async def refuse(self, flying: Flying, item: Item, refusal: Refusal) -> None:
         """One text is to blame: its claim ends, and the flight goes on without it."""
-        left, now = _without(flying.left, [item.digest]), self._now_ms()
+        left = _without(flying.left, [item.digest])
 
         def work(connection: Connection) -> None:
-            self._regain(connection, flying, now)
+            self._regain(connection, flying)
             if not left:
-                _book_calls(connection, flying, [item], now)
+                _book_calls(connection, flying, [item])
             claims.release(connection, self._terms.space_id, [item.digest], flying.flight.id)
-            _narrow(connection, flying.flight, left)
+            self._narrow(connection, flying.flight, left)
 
         await self._store.write(work)
         flying.left = left
@@ -249,23 +233,24 @@ class Books:
 
     async def abandon(self, flying: Flying, exc: BaseException) -> None:
         """Book what may have been billed and give the claims back; keep what has landed."""
-        left, out, now = list(flying.left.values()), flying.out, self._now_ms()
+        left, out = list(flying.left.values()), flying.out
         if not left:
             return
         attempts = ended_by(exc, flying.flight) if out else ()
-        lost = [attempt for attempt in attempts if attempt.maybe_billed]
+        every = lost_among(attempts)
+        lost = every[flying.booked :]
         flying.attempts.extend(attempts)
         flying.requests += calls_of(attempts)
-        flying.unbooked += calls_of(attempts) - len(lost)
+        flying.unbooked += calls_of(attempts) - len(every)
         flying.unbooked_ms += waited_ms(attempts)
 
         def work(connection: Connection) -> None:
-            self._regain(connection, flying, now)
-            _book_lost(connection, flying.flight, _shares(out or left), lost, now)
-            _book_calls(connection, flying, left, now)
+            self._regain(connection, flying)
+            _book_lost(connection, flying.flight, _shares(out or left), lost, flying.began_ms)
+            _book_calls(connection, flying, left)
             digests = [item.digest for item in left]
             claims.release(connection, self._terms.space_id, digests, flying.flight.id)
-            flights.close_flight(connection, flying.flight.id)
+            self._narrow(connection, flying.flight, {})
 
         try:
             await self._store.write(work)
@@ -273,11 +258,23 @@ class Books:
             self._owed.append(work)
             log.warning("a failed request could not be booked yet: %s", problem)
 
-    def _regain(self, connection: Connection, flying: Flying, now: int) -> None:
+    def _narrow(self, connection: Connection, flight: Flight, left: dict[Digest, Item]) -> None:
+        """Narrow the flight, and its money, to what is still out; or end it."""
+        if left:
+            flights.update_shares(connection, flight.id, _shares(left.values()))
+        else:
+            flights.close_flight(connection, flight.id)
+        if self._purse is not None:
+            self._purse.hold(connection, flight.id, left.values())
+
+    def _regain(self, connection: Connection, flying: Flying) -> None:
         """Whoever took this flight for dead was wrong: put it back before it is changed."""
         if flights.is_open(connection, flying.flight.id):
             return
-        flights.regain(connection, flying.flight, _shares(flying.left.values()), now)
+        shares = _shares(flying.left.values())
+        flights.regain(connection, flying.flight, shares, flying.began_ms)
+        if self._purse is not None:
+            self._purse.hold(connection, flying.flight.id, flying.left.values())
         log.warning("a request was taken for dead; its entry is put right")
         number, digests = self._terms.space_id, list(flying.left)
         taken = claims.held(connection, number, digests)
@@ -288,33 +285,12 @@ class Books:
         return int(self._clock.now() * 1000)
 
 
-def sweep(connection: Connection, now_ms: int, *, asking: str = "") -> int:
-    """Book and release what dead services left behind; returns how many flights.
-
-    ``asking`` is the owner who does it, and so is not dead.
-    """
-    return retire(connection, owners.dead(connection, now_ms, asking=asking), now_ms)
-
-
-def retire(connection: Connection, owner_ids: Sequence[str], now_ms: int) -> int:
-    """End leases: what is still out is booked as unknown; returns how many flights."""
-    if not owner_ids:
-        return 0
-    booked = flights.expire(connection, owner_ids, now_ms)
-    if booked:
-        log.warning("%d requests of ended processes booked as unknown", booked)
-    claims.release_orphans(connection)
-    for owner_id in owner_ids:
-        owners.remove(connection, owner_id)
-    return booked
-
-
 def _book_lost(
     connection: Connection,
     flight: Flight,
     shares: Sequence[Share],
     lost: Iterable[Attempt],
-    now: int,
+    began: int,
 ) -> None:
     for attempt in lost:
         flights.settle(
@@ -325,12 +301,12 @@ def _book_lost(
             requests=1,
             wait_ms=0,
             provider=attempt.provider,
-            now_ms=now,
+            began_ms=began,
             outcome=flights.UNKNOWN,
         )
 
 
-def _book_calls(connection: Connection, flying: Flying, items: Sequence[Item], now: int) -> None:
+def _book_calls(connection: Connection, flying: Flying, items: Sequence[Item]) -> None:
     """Calls that cost nothing and brought nothing are calls all the same."""
     if flying.unbooked:
         flights.settle(
@@ -341,16 +317,8 @@ def _book_calls(connection: Connection, flying: Flying, items: Sequence[Item], n
             requests=flying.unbooked,
             wait_ms=flying.unbooked_ms,
             provider=flying.flight.provider,
-            now_ms=now,
+            began_ms=flying.began_ms,
         )
-
-
-def _narrow(connection: Connection, flight: Flight, left: dict[Digest, Item]) -> None:
-    """Narrow the flight to what is still out, or end it."""
-    if left:
-        flights.update_shares(connection, flight.id, _shares(left.values()))
-    else:
-        flights.close_flight(connection, flight.id)
 
 
 def _shares(items: Iterable[Item]) -> tuple[Share, ...]:

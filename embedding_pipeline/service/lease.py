@@ -1,7 +1,7 @@
 """A service's sign of life in the shared store, and what is written along with it.
 
 Belongs here: taking, renewing and ending the lease. Does not belong here: what a lease is
-(``state.owners``), or what the dead leave behind (``flying``).
+(``state.owners``), or what the dead leave behind (``retiring``).
 
 Counts of the cache ride on these transactions, so that counting costs none of its own.
 """
@@ -15,8 +15,8 @@ from embedding_pipeline.cache import stats
 from embedding_pipeline.cache.stats import Counts, Tally
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.errors import StateError
-from embedding_pipeline.service.flying import retire, sweep
 from embedding_pipeline.service.keeping import Keeper
+from embedding_pipeline.service.retiring import retire, sweep
 from embedding_pipeline.state import owners
 from embedding_pipeline.state.store import Store
 
@@ -74,7 +74,7 @@ class Lease:
         def work(connection: Connection) -> None:
             now = self._now_ms()
             self._write_down(connection, counts, now)
-            retire(connection, [self._owner.id], now)
+            retire(connection, [self._owner.id])
             sweep(connection, now)
 
         try:

@@ -16,12 +16,18 @@ import numpy.typing as npt
 from embedding_pipeline.cache.memory import MemoryTier
 from embedding_pipeline.cache.stats import Asked
 from embedding_pipeline.clock import Clock
-from embedding_pipeline.errors import Overloaded, ServiceClosed, ServiceError, TextRefused
+from embedding_pipeline.errors import (
+    BudgetExceeded,
+    Overloaded,
+    ServiceClosed,
+    ServiceError,
+    TextRefused,
+)
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Digest, Priority
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.lanes import Waiting, rank
-from embedding_pipeline.service.work import Item, Refusal
+from embedding_pipeline.service.work import Deferral, Item, Refusal
 
 MAX_WAITING: Final = 20_000
 """Texts that are waited for at a time, queued or on their way; further callers wait."""
@@ -108,6 +114,7 @@ class MicroBatcher:
 
         Raises:
             TextRefused: the provider refuses this text.
+            BudgetExceeded: there is no money for it.
             ProviderError: the provider did not deliver.
             ServiceClosed: the service closes.
             Overloaded: there was no room for too long.
@@ -216,14 +223,32 @@ class MicroBatcher:
         stored = await self._fetcher.find(list(wanted.values()), self._cache)
         self._hand_out(calls, {digests[i]: stored.vectors[i] for i in np.flatnonzero(stored.found)})
         missing = [wanted[digests[i]] for i in np.flatnonzero(~stored.found)]
-        if not missing:
-            return
+        if missing:
+            await self._buy(calls, missing)
+
+    async def _buy(self, calls: list[Call], missing: Sequence[Item]) -> None:
+        """Fetch what nobody has; a text one caller has no money for is tried for the next."""
         priority = min((c.waiting.priority for c in calls), key=list(Priority).index)
+        deferred: dict[Digest, Deferral] = {}
         async with aclosing(self._fetcher.fetch(missing, priority)) as landings:
             async for landing in landings:
                 self._memory.put(landing.digests, landing.vectors)
                 self._hand_out(calls, dict(zip(landing.digests, landing.vectors, strict=True)))
                 self._refuse(calls, landing.refused)
+                deferred.update(landing.deferred)
+        payers = {item.digest: _payer(item) for item in missing if item.digest in deferred}
+        others: dict[Digest, Item] = {}
+        for call in calls:
+            digest = call.item.digest
+            if digest not in payers or call.answer.done():
+                continue
+            if _payer(call.item) == payers[digest]:
+                call.answer.set_exception(BudgetExceeded(deferred[digest].message))
+            else:
+                others[digest] = call.item
+        self._settle(calls, payers.keys() - others.keys())
+        if others:
+            await self._buy(calls, list(others.values()))
 
     def _hand_out(self, calls: Sequence[Call], rows: dict[Digest, Row]) -> None:
         for call in calls:
@@ -244,6 +269,10 @@ class MicroBatcher:
         for digest in digests:
             if self._groups.get(digest) is calls:
                 del self._groups[digest]
+
+
+def _payer(item: Item) -> tuple[str, str]:
+    return item.account.project, item.account.user
 
 
 def _own(row: Row) -> Row:

@@ -39,6 +39,19 @@ class Refusal:
     attempted: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """Why a text is left for later.
+
+    Attributes:
+        reason: a stable word.
+        message: what a caller is told: what is the matter, and when it passes.
+    """
+
+    reason: str
+    message: str
+
+
 @dataclass(frozen=True)
 class Landing:
     """What came of a group of items.
@@ -52,6 +65,7 @@ class Landing:
         requests: calls made.
         attempts: calls that failed on the way.
         limited_seconds: time spent waiting for permits of the rate limit.
+        deferred: keys left for later, and why.
     """
 
     digests: Sequence[Digest]
@@ -62,6 +76,7 @@ class Landing:
     requests: int = 0
     attempts: Sequence[Attempt] = ()
     limited_seconds: float = 0.0
+    deferred: Mapping[Digest, Deferral] = field(default_factory=dict)
 
     @property
     def wait_seconds(self) -> float:
@@ -70,12 +85,13 @@ class Landing:
 
 
 class Row(IntEnum):
-    """How a row of a batch ended."""
+    """How a row of a batch ended; all from ``REFUSED`` on have no vector."""
 
     OPEN = 0
     EMBEDDED = 1
     CACHED = 2
     REFUSED = 3
+    DEFERRED = 4
 
 
 @dataclass(frozen=True)
@@ -108,11 +124,13 @@ class FilledBatch:
 
     Attributes:
         work: the batch as it came.
-        vectors: float32, shape ``(n, native_dimensions)``; rows refused are zero.
+        vectors: float32, shape ``(n, native_dimensions)``; rows refused or deferred
+            are zero.
         status: a ``Row`` for each row, shape ``(n,)``.
         refused: why, for the rows refused.
         derived: ``truncated`` or ``split_mean`` with the number of parts, for rows whose
             vector was not made from exactly their text.
+        deferred: why, for the rows left for later.
     """
 
     work: WorkBatch
@@ -120,6 +138,7 @@ class FilledBatch:
     status: npt.NDArray[np.uint8]
     refused: Mapping[int, Refusal]
     derived: Mapping[int, tuple[str, int]]
+    deferred: Mapping[int, Deferral] = field(default_factory=dict)
 
 
 @dataclass
@@ -130,6 +149,7 @@ class Tally:
     embedded: int = 0
     cached: int = 0
     quarantined: int = 0
+    deferred: int = 0
     requests: int = 0
     input_tokens: int = 0
     saved_tokens: int = 0

@@ -6,6 +6,7 @@ Belongs here: rules over more than one key; a rule over one key stands with the 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from embedding_pipeline.catalog import ModelSpec, find_model
 from embedding_pipeline.embedders.config import ProviderConfig
 from embedding_pipeline.errors import ConfigurationError
 
@@ -21,10 +22,6 @@ def later(settings: "Settings") -> Iterator[tuple[str, str]]:
     if settings.dedup.near or settings.dedup.scope_days:
         key = "dedup.near" if settings.dedup.near else "dedup.scope_days"
         yield key, "near-duplicate detection"
-    if settings.budgets:
-        yield "budgets", "budgets"
-    if settings.alerts.webhook_url_env:
-        yield "alerts.webhook_url_env", "alerts"
     if settings.on_outage != "fail":
         yield "on_outage", "deferred work and stand-ins"
     if settings.batch_api != "off":
@@ -40,6 +37,7 @@ def _later_storage(settings: "Settings") -> Iterator[tuple[str, str]]:
 
 def contradictions(settings: "Settings") -> Iterator[str]:
     """What cannot be meant together, one line each, with the key and the remedy."""
+    yield from _odd_prices(settings)
     try:
         spec = settings.model_spec
     except ConfigurationError as exc:
@@ -64,6 +62,34 @@ def contradictions(settings: "Settings") -> Iterator[str]:
             f"{spec.max_input_tokens} that {settings.embedding.model} takes"
         )
     yield from _odd_providers(settings.providers)
+    yield from _odd_budgets(settings, spec)
+
+
+def _odd_prices(settings: "Settings") -> Iterator[str]:
+    seen = set[str]()
+    for index, price in enumerate(settings.prices):
+        try:
+            name = find_model(price.model).name
+        except ConfigurationError as exc:
+            yield f"prices.{index}.model: {exc}"
+            continue
+        if name in seen:
+            yield f"prices.{index}.model: {price.model} has two prices; keep one"
+        seen.add(name)
+
+
+def _odd_budgets(settings: "Settings", spec: ModelSpec) -> Iterator[str]:
+    if settings.budgets and spec.nano_usd_per_token is None:
+        yield (
+            f"budgets: the price of {spec.name} is not known, so nothing can be kept within a "
+            "budget; give it in prices: [{model: "
+            f"{spec.name}, usd_per_million_tokens: …, checked: the day you read it}}]"
+        )
+    seen = set[tuple[str, str]]()
+    for index, budget in enumerate(settings.budgets):
+        if (budget.scope, budget.period) in seen:
+            yield (f"budgets.{index}: {budget.scope} has two limits for {budget.period}; keep one")
+        seen.add((budget.scope, budget.period))
 
 
 def _odd_providers(providers: Sequence[ProviderConfig]) -> Iterator[str]:

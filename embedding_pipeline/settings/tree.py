@@ -10,7 +10,8 @@ named by ``EMBEDDING_PIPELINE_CONFIG`` (default ``pipeline.yaml`` in the working
 then the defaults. Secrets come from the environment only.
 """
 
-from datetime import date
+from dataclasses import replace
+from datetime import UTC, date, tzinfo
 from pathlib import Path
 from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -30,12 +31,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from embedding_pipeline.alerts.config import AlertsConfig
 from embedding_pipeline.cache.config import CacheConfig
 from embedding_pipeline.catalog import DEFAULT_MODEL, ModelSpec, find_model
 from embedding_pipeline.chunking.config import ChunkingConfig
 from embedding_pipeline.dedup.config import DedupConfig
 from embedding_pipeline.embedders.config import ProviderConfig, RetryConfig
-from embedding_pipeline.ledger.config import BudgetConfig
+from embedding_pipeline.ledger.config import BudgetConfig, PriceConfig
 from embedding_pipeline.limits.config import LimitsConfig, TenantConfig
 from embedding_pipeline.planning.config import RequestsConfig
 from embedding_pipeline.settings.demo_start import demo_start
@@ -76,12 +78,6 @@ class EmbeddingConfig(_Section):
     """A view of the full vector (first components, renormalised); null = native."""
 
 
-class AlertsConfig(_Section):
-    """Where alerts go."""
-
-    webhook_url_env: str | None = None
-
-
 class Settings(BaseSettings):
     """Everything a user can set. Frozen; ``load_settings`` makes one from file and environment."""
 
@@ -108,6 +104,7 @@ class Settings(BaseSettings):
     tenants: tuple[TenantConfig, ...] = ()
     cache: CacheConfig = CacheConfig()
     budgets: tuple[BudgetConfig, ...] = ()
+    prices: tuple[PriceConfig, ...] = ()
     on_outage: Literal["fail", "defer", "degrade"] = "fail"
     batch_api: Literal["off", "on", "auto"] = "off"
     alerts: AlertsConfig = AlertsConfig()
@@ -147,8 +144,31 @@ class Settings(BaseSettings):
 
     @property
     def model_spec(self) -> ModelSpec:
-        """The model ``embedding.model`` names."""
-        return find_model(self.embedding.model)
+        """The model ``embedding.model`` names, at the price that holds here."""
+        return self.priced(self.embedding.model)
+
+    def priced(self, model: str) -> ModelSpec:
+        """A model of the catalog, at the price ``prices`` gives it, if it does.
+
+        Raises:
+            ConfigurationError: there is no such model.
+        """
+        spec = find_model(model)
+        for price in self.prices:
+            if spec.name in (price.model, f"openai/{price.model}"):
+                return replace(
+                    spec,
+                    nano_usd_per_token=price.nano_usd_per_token,
+                    batch_nano_usd_per_token=price.batch_nano_usd_per_token,
+                    price_checked=price.checked,
+                    source="prices in the settings",
+                )
+        return spec
+
+    @property
+    def zone(self) -> tzinfo:
+        """Whose midnight divides days and months."""
+        return UTC if self.partitions.timezone == "UTC" else ZoneInfo(self.partitions.timezone)
 
     @property
     def dimensions(self) -> int:

@@ -47,11 +47,17 @@ def _add_cache_groups(connection: Connection) -> None:
     connection.execute(insert(schema.cache_groups).from_select(schema.cache_groups.c.keys(), held))
 
 
+def _add_budgets(connection: Connection) -> None:
+    for table in (schema.budgets, schema.reservations, schema.deferred, schema.alerts):
+        table.create(connection, checkfirst=True)
+
+
 MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
     _create,
     _add_limits,
     _add_cache_tiers,
     _add_cache_groups,
+    _add_budgets,
 )
 LATEST: Final = len(MIGRATIONS)
 

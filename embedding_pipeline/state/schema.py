@@ -184,3 +184,55 @@ store_identity: Final = Table(
     Column("id", String(32), primary_key=True),
 )
 """One row: what sets this store apart from others that share a Redis with it."""
+
+budgets: Final = Table(
+    "budgets",
+    metadata,
+    Column("scope", String(300), primary_key=True),
+    Column("period", String(8), primary_key=True),
+    Column("start_at", BigInteger, primary_key=True),
+    Column("spent_nano_usd", BigInteger, nullable=False),
+    Column("through_id", BigInteger, nullable=False),
+)
+"""What the ledger up to entry ``through_id`` holds for a budget's period: a running sum, that
+can be made again from the ledger at any time. Limits stand in the settings, not here."""
+
+reservations: Final = Table(
+    "reservations",
+    metadata,
+    Column("flight_id", String(32), primary_key=True),
+    Column("project", String(255), primary_key=True),
+    Column("user", String(255), primary_key=True),
+    Column("nano_usd", BigInteger, nullable=False),
+)
+"""Most that what is still out of a flight can be billed. One whose flight has ended counts
+no more, whether it is still here or not."""
+
+deferred: Final = Table(
+    "deferred",
+    metadata,
+    Column("space_id", RowId, primary_key=True),
+    Column("partition", String(32), primary_key=True),
+    Column("chunk_id", String(512), primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("project", String(255), nullable=False),
+    Column("user", String(255), nullable=False),
+    Column("priority", String(16), nullable=False),
+    Column("reason", String(16), nullable=False),  # budget | outage
+    Column("tokens", BigInteger, nullable=False),  # by the higher of both counts
+    Column("at", BigInteger, nullable=False),
+    Column("pass_id", String(32), nullable=False),  # who wrote the row last
+)
+"""Chunks left for later, until a run embeds them; never their text."""
+
+alerts: Final = Table(
+    "alerts",
+    metadata,
+    Column("key", String(512), primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("filed_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("sent_at", BigInteger),
+)
+"""Messages for people, each filed once by its key and sent until it was taken."""

@@ -58,7 +58,7 @@ def settle(connection: Connection, own: Flight, tokens: int = 41) -> dict[Accoun
         requests=3,
         wait_ms=250,
         provider="azure",
-        now_ms=NOW,
+        began_ms=NOW,
     )
 
 
@@ -86,8 +86,8 @@ async def test_what_a_dead_owner_had_out_is_booked_as_unknown_once(
 ) -> None:
     await books.write(lambda c: flights.open_flight(c, flight("g", "other"), NOW))
     with another(books) as other:
-        assert await other.write(lambda c: flights.expire(c, ["owner"], NOW)) == 1
-        assert await other.write(lambda c: flights.expire(c, ["owner"], NOW)) == 0
+        assert await other.write(lambda c: flights.expire(c, ["owner"])) == 1
+        assert await other.write(lambda c: flights.expire(c, ["owner"])) == 0
     assert await books.read(out) == {"g"}
     assert await books.read(entries) == [
         ("ann", 30, 600, 1, UNKNOWN),
@@ -96,7 +96,7 @@ async def test_what_a_dead_owner_had_out_is_booked_as_unknown_once(
 
 
 async def test_nobody_dead_is_nothing_booked(books: Store) -> None:
-    assert await books.write(lambda c: flights.expire(c, [], NOW)) == 0
+    assert await books.write(lambda c: flights.expire(c, [])) == 0
     assert await books.read(out) == {"f"}
 
 
@@ -104,12 +104,12 @@ async def test_of_a_request_that_was_split_only_what_is_still_out_becomes_unknow
     books: Store,
 ) -> None:
     await books.write(lambda c: flights.update_shares(c, "f", [Share(BOB, 4)]))
-    await books.write(lambda c: flights.expire(c, ["owner"], NOW))
+    await books.write(lambda c: flights.expire(c, ["owner"]))
     assert await books.read(entries) == [("bob", 4, 80, 1, UNKNOWN)]
 
 
 async def test_a_flight_taken_for_dead_is_put_right_when_it_comes_in(books: Store) -> None:
-    await books.write(lambda c: flights.expire(c, ["owner"], NOW))
+    await books.write(lambda c: flights.expire(c, ["owner"]))
     assert not await books.read(lambda c: flights.is_open(c, "f"))
     await books.write(lambda c: flights.regain(c, flight(), SHARES, NOW))
     assert await books.read(lambda c: flights.is_open(c, "f"))

@@ -52,7 +52,7 @@ def book(connection: Connection, bill: Bill) -> None:
         requests=2,
         wait_ms=7,
         provider="openai",
-        now_ms=at,
+        began_ms=at,
         outcome=outcome,
     )
 

@@ -25,15 +25,17 @@ from embedding_pipeline.clock import Clock
 from embedding_pipeline.embedders.base import Embedder
 from embedding_pipeline.embedders.fake import fake_vector, fake_vectors
 from embedding_pipeline.errors import InputRefused, ProviderError, ProviderFault
+from embedding_pipeline.ledger.budgets import Budgets
 from embedding_pipeline.planning.inputs import Policy
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Account, EmbeddingResult, Kind, Space, Usage, digest_of
 from embedding_pipeline.service.config import ServiceConfig
 from embedding_pipeline.service.core import ServiceCore
 from embedding_pipeline.service.fetching import Fetcher
-from embedding_pipeline.service.flying import Terms
+from embedding_pipeline.service.flight import Terms
 from embedding_pipeline.service.lanes import Lanes
 from embedding_pipeline.service.preparing import InputRules
+from embedding_pipeline.service.purse import purse_of
 from embedding_pipeline.service.work import Item, Landing
 from embedding_pipeline.state import owners, schema
 from embedding_pipeline.state.store import Store
@@ -171,7 +173,13 @@ def right(landing: Landing, texts: Sequence[str]) -> bool:
 
 
 def open_fetcher(
-    store: Store, provider: Embedder, clock: Clock, *, slots: int = 4, patience: float = 100.0
+    store: Store,
+    provider: Embedder,
+    clock: Clock,
+    *,
+    slots: int = 4,
+    patience: float = 100.0,
+    budgets: Budgets | None = None,
 ) -> Fetcher:
     """A fetcher with a lease of its own. Blocking: opens the books in this thread."""
     owner = owners.this_process()
@@ -182,8 +190,9 @@ def open_fetcher(
 
     number = store._transact(work, True)
     terms = Terms(SPACE, number, Kind.API, "fake", PRICE, "float32", "run", owner.id, patience)
-    cache = Stack((), DurableTier(store, number, SPACE))
-    return Fetcher(store, cache, provider, terms, Lanes(slots, clock), clock, tally=Tally())
+    cache, lanes = Stack((), DurableTier(store, number, SPACE)), Lanes(slots, clock)
+    purse = purse_of(budgets, PRICE)
+    return Fetcher(store, cache, provider, terms, lanes, clock, tally=Tally(), purse=purse)
 
 
 def rules(policy: Policy = "reject") -> InputRules:

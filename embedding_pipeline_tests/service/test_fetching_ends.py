@@ -18,7 +18,7 @@ from embedding_pipeline.errors import (
 )
 from embedding_pipeline.records import Priority, digest_of
 from embedding_pipeline.service.fetching import Fetcher
-from embedding_pipeline.service.flying import sweep
+from embedding_pipeline.service.retiring import sweep
 from embedding_pipeline.state import owners, schema
 from embedding_pipeline.state import store as store_module
 from embedding_pipeline.state.store import Store

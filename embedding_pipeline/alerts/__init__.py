@@ -1,0 +1,1 @@
+"""Telling people what happened: each alert once, kept until it is delivered."""
