@@ -120,8 +120,10 @@ def _bulk_tokens(store: str, window: float, groups: list[list[Work]]) -> tuple[f
 
 
 def _edge(here: Stage) -> tuple[int, float]:
-    """Tokens accepted so far, just after a large request: a window between two such instants
-    holds whole requests, which matters where one is 5 % of a minute."""
+    """Tokens accepted so far, just after a large request, and when that was.
+
+    A window between two such instants holds whole requests: one is 5 % of a minute.
+    """
     before, deadline = here.fake.books.tokens, time.monotonic() + 20
     while time.monotonic() < deadline:
         time.sleep(0.05)
