@@ -13,6 +13,7 @@ import dagster as dg
 from embedding_pipeline.defs import metadata
 from embedding_pipeline.defs.compat import Result, Results
 from embedding_pipeline.defs.progress import ProgressLog
+from embedding_pipeline.defs.rate_limits import rate_limits_told
 from embedding_pipeline.defs.recording import Finished, each_partition, recording
 from embedding_pipeline.defs.resources import (
     ConfigParam,
@@ -80,7 +81,7 @@ async def embeddings(
     from embedding_pipeline.pipeline.embed import build_embeddings
 
     with recording(context) as recorder:
-        async with openai.open(context.run.run_id) as service:
+        async with rate_limits_told(recorder, openai), openai.open(context.run.run_id) as service:
             await until_stopped(
                 build_embeddings(
                     service,

@@ -7,7 +7,7 @@ partition (``metadata``), or the work itself.
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 import dagster as dg
@@ -58,6 +58,12 @@ class Recorder:
     def finished(self, *partitions: Finished) -> None:
         """These partitions are whole."""
         self._finished.extend(partitions)
+
+    def also(self, metadata: Metadata) -> None:
+        """Say this of every partition that is whole by now."""
+        self._finished = [
+            replace(one, metadata={**one.metadata, **metadata}) for one in self._finished
+        ]
 
     def annotate(self) -> None:
         """All is well: Dagster writes one event a partition, and this goes into it.

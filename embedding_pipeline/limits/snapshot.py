@@ -5,7 +5,7 @@ printing, serving, or changing anything.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from embedding_pipeline.limits.buckets import UNIT, Bucket
@@ -66,6 +66,31 @@ class Snapshot:
     refused: int
     ramp: int
     blocked_ms: int
+
+
+def between(before: Snapshot | None, after: Snapshot) -> Snapshot:
+    """The state ``after``, with what was counted since ``before``; uses of nothing are left out."""
+    if before is None:
+        return after
+    known = {(use.project, use.priority): use for use in before.uses}
+    uses = (_less(use, known.get((use.project, use.priority))) for use in after.uses)
+    return replace(
+        after,
+        uses=tuple(use for use in uses if use.permits or use.waiting),
+        refused=after.refused - before.refused,
+        ramp=after.ramp - before.ramp,
+    )
+
+
+def _less(use: Use, before: Use | None) -> Use:
+    if before is None or before.permits > use.permits:  # the state was begun anew
+        return use
+    return replace(
+        use,
+        permits=use.permits - before.permits,
+        tokens=use.tokens - before.tokens,
+        waited_seconds=round(use.waited_seconds - before.waited_seconds, 3),
+    )
 
 
 def snapshots(states: Mapping[str, State]) -> list[Snapshot]:

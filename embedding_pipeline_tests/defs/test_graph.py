@@ -49,6 +49,21 @@ def test_what_the_embeddings_cost_is_plotted_by_partition(
     assert project.api.books.billed_twice == 0
 
 
+def test_the_shared_rate_limit_is_in_the_metadata(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    project.api.limit(rpm=500, tpm=1_000_000)
+    project.run(instance, DAYS[0])
+    project.run(instance, DAYS[1])
+    (event,) = materializations(instance, "embeddings")[DAYS[1]]
+    assert figures(event)["rate_limit_429s"] == 0
+    assert figures(event)["rate_limit_tokens_per_minute"] == 1_000_000
+    table = event.metadata["rate_limits"].value
+    assert isinstance(table, str)
+    assert "500 of 500 requests a minute" in table
+    assert "| docs | normal | 1 |" in table, "of this run, not of the one before"
+
+
 def test_provenance_is_in_the_tags(project: Project, instance: dg.DagsterInstance) -> None:
     project.run(instance, *DAYS[:2])
     for day in DAYS[:2]:

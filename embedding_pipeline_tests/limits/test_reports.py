@@ -13,7 +13,7 @@ from embedding_pipeline.limits.database import DatabaseLimits
 from embedding_pipeline.limits.headers import limits_and_remaining
 from embedding_pipeline.limits.protocol import Ask, News, Terms, Want
 from embedding_pipeline.limits.sharing import exchange
-from embedding_pipeline.limits.snapshot import prometheus, snapshots
+from embedding_pipeline.limits.snapshot import between, prometheus, snapshots
 from embedding_pipeline.state.store import Store
 
 TERMS = Terms(tokens=60_000, requests=600)
@@ -58,6 +58,18 @@ def test_a_snapshot_says_who_got_what_and_who_waits() -> None:
     (found,) = snapshots({"k": state})
     assert found.uses[0].permits == 1
     assert found.uses[0].waited_seconds == 1.5
+
+
+def test_what_was_counted_between_two_snapshots() -> None:
+    state, _ = exchange(None, TERMS, Ask("me", WANTS[:1]), 1_790_000_000_000)
+    (before,) = snapshots({"k": state})
+    state, _ = exchange(state, TERMS, Ask("me", (Want("d", 1000, 1, 0, 7),)), 1_790_000_000_001)
+    state, _ = exchange(state, TERMS, Ask("me", news=ASK.news), 1_790_000_000_002)
+    (after,) = snapshots({"k": state})
+    seen = between(before, after)
+    assert [(use.project, use.permits, use.tokens) for use in seen.uses] == [("d", 1, 7)]
+    assert (seen.refused, between(None, after).refused) == (1, 1)
+    assert between(after, before).uses == before.uses, "a state that was begun anew"
 
 
 def test_metrics_are_in_prometheus_text_format() -> None:
