@@ -4,10 +4,11 @@ Belongs here: statements on ``vectors`` and ``spaces``, to be run inside the cal
 transaction. Does not belong here: transactions, or deciding what to fetch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection, insert, select
 
 from embedding_pipeline.cache import groups
@@ -17,9 +18,9 @@ from embedding_pipeline.records import Digest, Space, Vectors
 from embedding_pipeline.state.schema import spaces, vectors
 from embedding_pipeline.state.schema import store_identity as identity
 from embedding_pipeline.state.statements import (
-    BATCH,
     delete_by_digest,
     insert_many,
+    read_values,
     select_by_digest,
 )
 
@@ -51,21 +52,35 @@ def get_many(
     """Look ``digests`` up; repeated ones are answered at every position."""
     out = np.zeros((len(digests), space.native_dimensions), np.float32)
     found = np.zeros(len(digests), np.bool_)
-    places = _places(digests)
+    places = dict(zip(digests, range(len(digests)), strict=True))
     damaged: list[Digest] = []
     payers: set[int] = set()
     columns = ("digest", "value", "entry_id")
-    for batch in _batches(list(places)):
-        rows = list(select_by_digest(connection, vectors, columns, number, batch))
-        payers.update(row[2] for row in rows)
-        entries = [(Digest(bytes(digest)), bytes(value)) for digest, value, _ in rows]
-        targets = [places[digest][0] for digest, _ in entries]
-        bad = set(decode_into(out, targets, space, entries))
-        damaged += (entries[i][0] for i in sorted(bad))
-        found[[target for i, target in enumerate(targets) if i not in bad]] = True
-    for first, *others in (rows for rows in places.values() if len(rows) > 1):
-        out[others], found[others] = out[first], found[first]
+    for rows in read_values(connection, vectors, columns, number, list(places)):
+        if not rows:
+            continue
+        keys, values, paid = zip(*rows, strict=True)
+        payers.update(paid)
+        targets = np.array([places[digest] for digest in keys], np.intp)
+        bad = decode_into(out, targets, space, keys, values)
+        found[targets] = True
+        found[targets[bad]] = False
+        damaged += (Digest(keys[position]) for position in bad)
+    if len(places) < len(digests):
+        _repeat(digests, places, out, found)
     return Lookup(found, out, tuple(damaged), frozenset(payers))
+
+
+def _repeat(
+    digests: Sequence[Digest],
+    places: Mapping[Digest, int],
+    out: Vectors,
+    found: npt.NDArray[np.bool_],
+) -> None:
+    """Answer keys asked for several times at every position, not at their last one alone."""
+    firsts = np.array([places[digest] for digest in digests], np.intp)
+    others = np.flatnonzero(firsts != np.arange(len(digests)))
+    out[others], found[others] = out[firsts[others]], found[firsts[others]]
 
 
 def existing(connection: Connection, number: int, digests: Sequence[Digest]) -> set[Digest]:
@@ -140,15 +155,3 @@ def forget_damaged(
     damaged = get_many(connection, number, space, digests).damaged
     forget(connection, number, damaged)
     return len(damaged)
-
-
-def _places(digests: Sequence[Digest]) -> dict[Digest, list[int]]:
-    places: dict[Digest, list[int]] = {}
-    for position, digest in enumerate(digests):
-        places.setdefault(digest, []).append(position)
-    return places
-
-
-def _batches(digests: Sequence[Digest]) -> Iterator[Sequence[Digest]]:
-    for start in range(0, len(digests), BATCH):
-        yield digests[start : start + BATCH]

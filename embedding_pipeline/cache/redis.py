@@ -89,12 +89,12 @@ class RedisTier(CacheTier):
         width = self._space.native_dimensions
         out = np.zeros((len(digests), width), np.float32)
         there = [row for row, value in enumerate(values) if value is not None]
-        entries = [(digests[row], values[row] or b"") for row in there]
-        bad = decode_into(out, there, self._space, entries)
+        keys = [digests[row] for row in there]
+        bad = decode_into(out, there, self._space, keys, [v for v in values if v is not None])
         found = np.zeros(len(digests), np.bool_)
         found[there] = True
         found[[there[position] for position in bad]] = False
-        return Lookup(found, out, tuple(dict.fromkeys(entries[position][0] for position in bad)))
+        return Lookup(found, out, tuple(dict.fromkeys(keys[position] for position in bad)))
 
     async def _ask(self, question: Awaitable[Any]) -> Any:
         try:

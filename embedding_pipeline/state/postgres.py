@@ -66,6 +66,7 @@ def postgres_engine(url: URL, connections: int, wait_seconds: int) -> Engine:
         },
     )
     event.listen(engine, "begin", _on_begin)
+    event.listen(engine, "before_cursor_execute", _on_execute)
     return engine
 
 
@@ -77,6 +78,14 @@ def _on_begin(connection: Connection) -> None:
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
     else:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+
+
+def _on_execute(
+    _connection: Any, cursor: Any, _statement: str, _values: Any, context: Any, _many: bool
+) -> None:
+    """Results in PostgreSQL's binary form, where a statement asks for it."""
+    if context.execution_options.get("binary"):
+        cursor.format = 1
 
 
 def reason(exc: DBAPIError) -> str:

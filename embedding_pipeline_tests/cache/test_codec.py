@@ -31,7 +31,8 @@ def decode(
 ) -> tuple[Vectors, list[int]]:
     """All entries in order, and which are damaged."""
     out = np.full((len(entries), width), 7, np.float32)
-    return out, decode_into(out, range(len(entries)), space, entries)
+    digests, values = [digest for digest, _ in entries], [value for _, value in entries]
+    return out, decode_into(out, range(len(entries)), space, digests, values)
 
 
 @given(matrices)
