@@ -188,12 +188,16 @@ class _Day:
         chunks = batch.work.payload
         assert isinstance(chunks, pa.RecordBatch)
         _verify(chunks, batch)
-        vectors = batch.vectors
+        pieces = batch.pieces
         if batch.refused or batch.deferred:
             keep = batch.status < Row.REFUSED
-            chunks, vectors = chunks.filter(pa.array(keep)), vectors[keep]
-        if chunks.num_rows:
-            writer.write(embeddings_batch(chunks, view(vectors, self.service.dimensions)))
+            chunks, pieces = chunks.filter(pa.array(keep)), (batch.vectors[keep],)
+        start = 0
+        for piece in pieces:
+            if len(piece):
+                vectors = view(piece, self.service.dimensions)
+                writer.write(embeddings_batch(chunks.slice(start, len(piece)), vectors))
+                start += len(piece)
 
     async def _hold(self, batch: FilledBatch) -> None:
         """Put this batch's refused chunks in quarantine, by id and reason."""
@@ -281,7 +285,8 @@ def _digest(batch: FilledBatch, row: int) -> Digest:
 
 def _verify(chunks: pa.RecordBatch, batch: FilledBatch) -> None:
     """The vectors are of these very rows, and none is missing without a reason."""
-    if chunks.num_rows != len(batch.vectors) or Row.OPEN in batch.status:
+    rows = sum(map(len, batch.pieces))
+    if chunks.num_rows != rows or Row.OPEN in batch.status:
         raise ConservationError("a batch left the service with rows undecided; please report this")
 
 

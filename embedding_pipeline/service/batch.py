@@ -5,7 +5,7 @@ waiting, no I/O. Does not belong here: where vectors come from (``bulk``).
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from embedding_pipeline.service.work import Deferral, FilledBatch, Refusal, Row,
 
 Rows: TypeAlias = npt.NDArray[np.intp]
 
+MOST_PIECES: Final = 64
+"""Pieces of one batch that are handed on as they are; more are joined."""
+
 
 class OpenBatch:
     """A work batch, its keys, and the vectors that have come in so far.
@@ -24,20 +27,23 @@ class OpenBatch:
     Attributes:
         work: the batch as it came.
         prepared: its keys; the position of a key is its index in ``prepared.items``.
+        first: the number of its first key in its run, which counts the keys of all batches.
         missing: rows still undecided.
     """
 
     def __init__(self, work: WorkBatch, prepared: Prepared, width: int) -> None:
         self.work = work
         self.prepared = prepared
+        self.first = 0
         self.missing = len(work) - len(prepared.refused)
         self._rows: Rows = np.array(prepared.rows, np.intp)
         self._refused = dict(prepared.refused)
         self._deferred: dict[int, Deferral] = {}
         self._status = np.full(len(work), Row.OPEN, np.uint8)
         self._status[list(prepared.refused)] = Row.REFUSED
-        # Left as it comes: most rows are written once, and refused ones at the end.
-        self._vectors: Vectors = np.empty((len(work), width), np.float32)
+        self._width = width
+        # What came in is kept, not copied: it mostly stands in the order of the rows.
+        self._pieces: list[tuple[Rows, Vectors]] = []
         self._parts: dict[int, dict[int, npt.NDArray[np.float32] | None]] = {}
         self._bought: set[int] = set()  # derived rows that a part was paid for
         for position, row in enumerate(prepared.rows):
@@ -52,9 +58,6 @@ class OpenBatch:
     def adopt(self, vectors: Vectors, found: npt.NDArray[np.bool_]) -> Rows:
         """Take what a lookup of all keys found (row ``i`` is key ``i``); the rows decided."""
         positions = np.flatnonzero(found)
-        if not self._parts and len(positions) == len(self.work):
-            self._vectors = vectors  # all there, in order: nothing to copy
-            return self._decide(self._rows, Row.CACHED)
         return self.place(positions, vectors, positions, Row.CACHED)
 
     def place(
@@ -88,22 +91,37 @@ class OpenBatch:
 
     def filled(self) -> FilledBatch:
         """The result; every row is decided."""
-        self._vectors[[*self._refused, *self._deferred]] = 0
         return FilledBatch(
             self.work,
-            self._vectors,
+            self._in_order() or (self._joined(),),
             self._status,
             self._refused,
             self.prepared.derived,
             self._deferred,
         )
 
+    def _in_order(self) -> tuple[Vectors, ...]:
+        """The pieces, if on top of each other they are the rows; else nothing."""
+        pieces = sorted(self._pieces, key=lambda piece: int(piece[0][0]))
+        end = 0
+        for rows, _ in pieces:
+            if rows[0] != end or not _consecutive(rows):
+                return ()
+            end += len(rows)
+        whole = end == len(self.work) and len(pieces) <= MOST_PIECES
+        return tuple(vectors for _, vectors in pieces) if whole else ()
+
+    def _joined(self) -> Vectors:
+        """One matrix; rows that no piece has are zero."""
+        vectors: Vectors = np.zeros((len(self.work), self._width), np.float32)
+        for rows, piece in self._pieces:
+            vectors[rows] = piece
+        return vectors
+
     def _place_whole(self, where: Rows, source: Vectors, which: Rows, status: Row) -> Rows:
         rows = self._rows[where]
-        if _consecutive(rows) and _consecutive(which):
-            self._vectors[rows[0] : rows[-1] + 1] = source[which[0] : which[-1] + 1]
-        elif len(rows):
-            self._vectors[rows] = source[which]
+        if len(rows):
+            self._pieces.append((rows, _taken(source, which)))
         return self._decide(rows, status)
 
     def _place_with_parts(self, where: Rows, source: Vectors, which: Rows, status: Row) -> Rows:
@@ -123,9 +141,10 @@ class OpenBatch:
         if self._status[row] != Row.OPEN or any(part is None for part in parts.values()):
             return np.zeros(0, np.intp)
         try:
-            self._vectors[row] = whole(self.prepared, parts)
+            vector = whole(self.prepared, parts)
         except ValueError:
             return self.refuse(position, Refusal(NO_DIRECTION))
+        self._pieces.append((np.array([row], np.intp), vector[None, :]))
         paid = row in self._bought
         return self._decide(np.array([row], np.intp), Row.EMBEDDED if paid else Row.CACHED)
 
@@ -133,6 +152,14 @@ class OpenBatch:
         self._status[rows] = status
         self.missing -= len(rows)
         return rows
+
+
+def _taken(source: Vectors, which: Rows) -> Vectors:
+    """Some rows of ``source``: a view where it holds most of it, so that little lies idle."""
+    if not _consecutive(which):
+        return source[which]
+    taken = source[which[0] : which[-1] + 1]
+    return taken if 2 * len(taken) >= len(source) else taken.copy()
 
 
 def _consecutive(numbers: Rows) -> bool:

@@ -6,7 +6,6 @@ whatever the number of chunks. Backfills read past the memory tier on purpose.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from embedding_pipeline.records import Digest, Priority
 from embedding_pipeline.service.batch import OpenBatch, Rows
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.finishing import finish
+from embedding_pipeline.service.places import Place, Places
 from embedding_pipeline.service.preparing import InputRules
 from embedding_pipeline.service.work import (
     Deferral,
@@ -40,9 +40,6 @@ WINDOW_BYTES: Final = 48 << 20
 """Vectors of batches that are open, at most (one batch may exceed it)."""
 
 OnProgress = Callable[[Progress], None]
-
-
-_Place = tuple[OpenBatch, int]  # a batch, and the position of a key in it
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,8 @@ class BulkRun:
         self._on_progress = on_progress
         self._clock = parts.clock
         self._began = self._clock.monotonic()
-        self._open: deque[OpenBatch] = deque()
         self._open_rows = 0
-        self._places: dict[Digest, list[_Place]] = {}
+        self._places = Places()
         self._pending: list[Item] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()
@@ -102,8 +98,8 @@ class BulkRun:
         intake = asyncio.create_task(self._intake())
         try:
             while True:
-                while self._open and self._open[0].done:
-                    batch = self._open.popleft()
+                while self._places.open and self._places.open[0].done:
+                    batch = self._places.open.popleft()
                     self._open_rows -= len(batch.work)
                     self._shrunk.set()
                     yield batch.filled()
@@ -143,8 +139,8 @@ class BulkRun:
 
     def _finished(self) -> bool:
         if self._fatal is not None:
-            return not self._tasks and not (self._open and self._open[0].done)
-        return self._at_end and not self._open
+            return not self._tasks and not (self._places.open and self._places.open[0].done)
+        return self._at_end and not self._places.open
 
     async def _change(self) -> None:
         """Wait until something moved."""
@@ -172,7 +168,7 @@ class BulkRun:
         """Wait until the window has room for ``rows`` more."""
         width = 4 * self._parts.fetcher.terms.space.native_dimensions
         limit = max(self._parts.window_bytes // width, 1)
-        while self._open and self._open_rows + rows > limit and self._fatal is None:
+        while self._places.open and self._open_rows + rows > limit and self._fatal is None:
             self._shrunk.clear()
             self._blocked = True
             self._unblock()
@@ -190,7 +186,7 @@ class BulkRun:
         tally = self._tally(work.partition)
         tally.chunks += len(work)
         tally.quarantined += len(batch.prepared.refused)
-        self._open.append(batch)
+        self._places.add(batch)
         self._open_rows += len(work)
         found = await self._parts.fetcher.find(batch.prepared.items)
         self._count(batch, batch.adopt(found.vectors, found.found), Row.CACHED)
@@ -210,10 +206,7 @@ class BulkRun:
             item = items[position]
             if item.digest in held:
                 self._refuse(batch, position, Refusal(held[item.digest], attempted=False))
-            elif item.digest in self._places:
-                self._places[item.digest].append((batch, position))
-            else:
-                self._places[item.digest] = [(batch, position)]
+            elif self._places.expect(item.digest, batch, position):
                 self._pending.append(item)
 
     def _launch(self, *, final: bool) -> None:
@@ -269,20 +262,11 @@ class BulkRun:
         self._shrunk.set()
 
     def _land(self, items: Sequence[Item], landing: Landing) -> None:
-        paid: dict[OpenBatch, tuple[list[int], list[int]]] = {}
-        free: dict[OpenBatch, tuple[list[int], list[int]]] = {}
-        for index, digest in enumerate(landing.digests):
-            for turn, (batch, position) in enumerate(self._places.pop(digest, ())):
-                lot = paid if landing.bought and turn == 0 else free
-                positions, indexes = lot.setdefault(batch, ([], []))
-                positions.append(position)
-                indexes.append(index)
-        for lot, status in ((paid, Row.EMBEDDED), (free, Row.CACHED)):
-            for batch, (positions, indexes) in lot.items():
-                rows = batch.place(positions, landing.vectors, indexes, status)
-                self._count(batch, rows, status)
+        for first, batch, positions, indexes in self._places.land(landing.digests):
+            status = Row.EMBEDDED if landing.bought and first else Row.CACHED
+            self._count(batch, batch.place(positions, landing.vectors, indexes, status), status)
         for digest, refusal in landing.refused.items():
-            for batch, position in self._places.pop(digest, ()):
+            for batch, position in self._places.take(digest):
                 self._refuse(batch, position, refusal)
         self._put_off(landing.deferred)
         self._account(items, landing)
@@ -303,16 +287,15 @@ class BulkRun:
         """Leave texts for later; those that somebody else may have money for are asked again."""
         again = False
         for digest, deferral in deferred.items():
-            places = self._places.pop(digest, [])
+            places = self._places.take(digest)
             broke = _payer(places[0]) if places else None
             for batch, position in (place for place in places if _payer(place) == broke):
                 self._count(batch, batch.defer(position, deferral), Row.DEFERRED)
             others = [place for place in places if _payer(place) != broke]
-            if others:
-                batch, position = others[0]
-                self._places[digest] = others
-                self._pending.append(batch.prepared.items[position])
-                again = True
+            for batch, position in others:
+                if self._places.expect(digest, batch, position):
+                    self._pending.append(batch.prepared.items[position])
+                    again = True
         if again:
             self._launch(final=self._at_end)
 
@@ -336,13 +319,13 @@ class BulkRun:
 
     def _announce(self) -> None:
         """Wake the reader where the first batch is done, and say how far the run is."""
-        if self._open and self._open[0].done:
+        if self._places.open and self._places.open[0].done:
             self._moved.set()
         if self._on_progress is not None:
             self._on_progress(self.progress())
 
 
-def _payer(place: _Place) -> tuple[str, str]:
+def _payer(place: Place) -> tuple[str, str]:
     batch, position = place
     account = batch.prepared.items[position].account
     return account.project, account.user

@@ -6,6 +6,7 @@ Belongs here: frozen values and counters. Does not belong here: doing anything.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -124,8 +125,8 @@ class FilledBatch:
 
     Attributes:
         work: the batch as it came.
-        vectors: float32, shape ``(n, native_dimensions)``; rows refused or deferred
-            are zero.
+        pieces: float32 matrices as they came in; on top of each other, they have shape
+            ``(n, native_dimensions)``. Rows refused or deferred are zero.
         status: a ``Row`` for each row, shape ``(n,)``.
         refused: why, for the rows refused.
         derived: ``truncated`` or ``split_mean`` with the number of parts, for rows whose
@@ -134,11 +135,16 @@ class FilledBatch:
     """
 
     work: WorkBatch
-    vectors: Vectors
+    pieces: Sequence[Vectors]
     status: npt.NDArray[np.uint8]
     refused: Mapping[int, Refusal]
     derived: Mapping[int, tuple[str, int]]
     deferred: Mapping[int, Deferral] = field(default_factory=dict)
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """All rows as one matrix; more than one piece is copied for it."""
+        return self.pieces[0] if len(self.pieces) == 1 else np.concatenate(self.pieces)
 
 
 @dataclass
