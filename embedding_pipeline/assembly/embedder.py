@@ -18,6 +18,7 @@ from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.limits.base import LimitStore
 from embedding_pipeline.limits.callers import Tenants
 from embedding_pipeline.limits.database import DatabaseLimits
+from embedding_pipeline.limits.enduring import Enduring
 from embedding_pipeline.limits.limiter import Limiter
 from embedding_pipeline.limits.protocol import Terms
 from embedding_pipeline.settings.environment import base_url
@@ -101,5 +102,5 @@ def build_limit_store(settings: Settings, clock: Clock) -> LimitStore:
     if settings.redis_url:
         from embedding_pipeline.limits.redis import RedisLimits
 
-        return RedisLimits(settings.redis_url)
+        return Enduring(RedisLimits(settings.redis_url), clock)
     return DatabaseLimits(lambda: Store(settings.state, clock, rows=True), clock)
