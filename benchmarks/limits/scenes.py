@@ -47,14 +47,18 @@ def _first_full(outcome: Outcome, at: float, a_second: float) -> float:
 
 
 def weights(store: str, seconds: float) -> Figures:
-    """Projects of weight 3 and 1: the lighter alone, then both, then a third with a little."""
+    """Projects of weight 3 and 1: the lighter alone, then both, then a third with 100 chunks.
+
+    Requests are small, so that a whole one more or less is no per cent of a share.
+    """
     tenants = [{"project": "heavy", "weight": 3}, {"project": "light"}, {"project": "third"}]
-    alone, both = 20.0, max(seconds, 40.0)
+    alone, both = 20.0, max(seconds, 60.0)
     arrives = alone + 10 + both
     third = Work(project="third", tokens=25_000, lanes=1, times=1, start=arrives)
-    heavy = Work(project="heavy", tokens=5_000, start=alone)
+    light = Work(project="light", tokens=2_500)
+    heavy = Work(project="heavy", tokens=2_500, start=alone)
     with stage(store, RPM, TPM, tenants=tenants) as here:
-        groups = [[Work(project="light")], [Work(project="light")], [heavy], [heavy], [third]]
+        groups = [[light], [light], [heavy], [heavy], [third]]
         began, outcome = here.run(arrives + 25, groups)
         refused = here.refused
     lighter = outcome.tokens("light", began + WARM_UP, began + alone) / (alone - WARM_UP)

@@ -77,13 +77,18 @@ def between(before: Snapshot | None, after: Snapshot) -> Snapshot:
     return replace(
         after,
         uses=tuple(use for use in uses if use.permits or use.waiting),
-        refused=after.refused - before.refused,
-        ramp=after.ramp - before.ramp,
+        refused=_grown(before.refused, after.refused),
+        ramp=_grown(before.ramp, after.ramp),
     )
 
 
+def _grown(before: int, after: int) -> int:
+    """What a counter counted; all of it where the state was begun anew."""
+    return after - before if after >= before else after
+
+
 def _less(use: Use, before: Use | None) -> Use:
-    if before is None or before.permits > use.permits:  # the state was begun anew
+    if before is None or before.permits > use.permits:  # begun anew
         return use
     return replace(
         use,

@@ -40,21 +40,28 @@ class Replies:
         key = (request.model.name, len(request.texts), request.dimensions, request.base64)
         if key not in self._bodies:
             names = [f"precomputed {i % PRECOMPUTED}" for i in range(len(request.texts))]
-            self._bodies[key] = _whole(request, names)
-        return self._bodies[key]
+            self._bodies[key] = _data(request, names)
+        return self._bodies[key] + _tail(request)
 
 
 def _whole(request: Request, texts: list[str]) -> bytes:
+    return _data(request, texts) + _tail(request)
+
+
+def _data(request: Request, texts: list[str]) -> bytes:
     model = request.model
     parts = []
     for index, text in enumerate(texts):
         vector = expected_vector(model.name, text, request.dimensions)
         shown = f'"{_base64(vector)}"' if request.base64 else json.dumps(vector.tolist())
         parts.append(f'{{"object":"embedding","index":{index},"embedding":{shown}}}')
-    tail = f'"usage":{{"prompt_tokens":{request.tokens},"total_tokens":{request.tokens}}}'
-    return (
-        f'{{"object":"list","data":[{",".join(parts)}],"model":"{model.answers_as}",{tail}}}\n'
-    ).encode()
+    return f'{{"object":"list","data":[{",".join(parts)}],"model":"{model.answers_as}",'.encode()
+
+
+def _tail(request: Request) -> bytes:
+    """What differs between requests of as many texts: the bill."""
+    usage = f'{{"prompt_tokens":{request.tokens},"total_tokens":{request.tokens}}}'
+    return f'"usage":{usage}}}\n'.encode()
 
 
 def _base64(vector: npt.NDArray[np.float32]) -> str:

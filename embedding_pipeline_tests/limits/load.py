@@ -24,7 +24,7 @@ from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.clock import SystemClock
 from embedding_pipeline.embedders.base import Embedder, Wrapper
 from embedding_pipeline.embedders.limiting import Limiting
-from embedding_pipeline.limits.callers import on_behalf_of
+from embedding_pipeline.limits.callers import Caller, on_behalf_of
 from embedding_pipeline.records import Account, Priority
 from embedding_pipeline.service.work import WorkBatch
 from embedding_pipeline.settings.loading import load_settings
@@ -42,7 +42,8 @@ class Work:
 
     Attributes:
         kind: ``requests`` (straight to the provider), ``singles`` (one text after the other,
-            by ``generate_embedding``) or ``backfill`` (a bulk run that never ends).
+            by ``generate_embedding``), ``backfill`` (a bulk run that never ends) or ``holds``
+            (takes permits and never sends anything).
         project, priority: on whose behalf.
         tokens: of one request or single text, as bytes / 4.
         lanes: callers at once.
@@ -178,7 +179,7 @@ class _Worker:
         self._service: EmbeddingService | None = None
 
     async def run(self) -> None:
-        if all(work.kind == "requests" for work in self._load.works):
+        if all(work.kind in ("requests", "holds") for work in self._load.works):
             await self._run()
         else:
             async with EmbeddingService(settings=self._settings, api_key=KEY) as self._service:
@@ -188,7 +189,12 @@ class _Worker:
         await _warm(self._settings)
         print("ready", flush=True)  # noqa: T201
         await asyncio.to_thread(sys.stdin.read)
-        callers = {"requests": self._requests, "singles": self._singles, "backfill": self._bulk}
+        callers = {
+            "requests": self._requests,
+            "singles": self._singles,
+            "backfill": self._bulk,
+            "holds": self._hold,
+        }
         lanes = [
             asyncio.create_task(self._from(work.start, callers[work.kind], work))
             for work in self._load.works
@@ -215,6 +221,11 @@ class _Worker:
                 await self._embedder.embed(texts)
             self._note(work.project, work.tokens, began)
             await asyncio.sleep(work.pause)
+
+    async def _hold(self, work: Work) -> None:
+        limiter = limiting_of(self._embedder).limiter
+        for _ in range(work.times) if work.times else count():
+            await limiter.acquire(work.tokens, Caller(work.project, Priority(work.priority)))
 
     async def _singles(self, work: Work) -> None:
         assert self._service is not None
