@@ -18,6 +18,7 @@ from embedding_pipeline.records import Digest, Space, Vectors
 from embedding_pipeline.state.schema import spaces, vectors
 from embedding_pipeline.state.schema import store_identity as identity
 from embedding_pipeline.state.statements import (
+    SKIP,
     delete_by_digest,
     insert_many,
     read_values,
@@ -130,7 +131,7 @@ def put_many(
     """
     values = encode(space, digests, rows, dtype)
     entries = zip(repeat(number), digests, values, entry_ids, strict=False)
-    done = insert_many(connection, vectors, entries, skip=True)
+    done = insert_many(connection, vectors, entries, conflict=SKIP)
     if done == len(values):
         groups.add(connection, number, entry_ids, len(values[0]) if values else 0, now_ms)
     else:

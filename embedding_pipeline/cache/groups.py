@@ -17,10 +17,15 @@ from typing import Final
 from sqlalchemy import Connection, delete, func, select, update
 
 from embedding_pipeline.state.schema import cache_groups, spaces, vectors
-from embedding_pipeline.state.statements import BATCH, upsert_into
+from embedding_pipeline.state.statements import BATCH, insert_many
 
 HOUR_MS: Final = 3_600_000
 """How exactly the time of the last use is known."""
+
+_ADD_UP: Final = """("entry_id") DO UPDATE SET
+    "entries" = "cache_groups"."entries" + excluded."entries",
+    "bytes" = "cache_groups"."bytes" + excluded."bytes",
+    "used_at" = excluded."used_at" """
 
 MOST_REMEMBERED: Final = 100_000
 """Groups a process remembers to have marked; more are marked again, or not at all."""
@@ -53,30 +58,9 @@ def add(
     now_ms: int,
 ) -> None:
     """Count new vectors, ``entry_ids`` naming the payer of each, ``value_bytes`` long each."""
-    rows = [
-        {
-            "entry_id": entry,
-            "space_id": space_id,
-            "entries": count,
-            "bytes": count * value_bytes,
-            "used_at": _hour(now_ms),
-        }
-        for entry, count in Counter(entry_ids).items()
-    ]
-    if not rows:
-        return
-    new = upsert_into(connection, cache_groups)
-    connection.execute(
-        new.on_conflict_do_update(
-            index_elements=["entry_id"],
-            set_={
-                "entries": cache_groups.c.entries + new.excluded.entries,
-                "bytes": cache_groups.c.bytes + new.excluded.bytes,
-                "used_at": new.excluded.used_at,
-            },
-        ),
-        rows,
-    )
+    counts, hour = Counter(entry_ids), _hour(now_ms)
+    rows = [(entry, space_id, n, n * value_bytes, hour) for entry, n in counts.items()]
+    insert_many(connection, cache_groups, rows, conflict=_ADD_UP)
 
 
 def recount(connection: Connection, entry_ids: Iterable[int], now_ms: int = 0) -> None:

@@ -9,7 +9,7 @@ vectors, books the bill and gives the claims back. Killed in between, the next p
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -21,6 +21,7 @@ from embedding_pipeline.ledger import flights
 from embedding_pipeline.ledger.flights import Flight
 from embedding_pipeline.ledger.shares import Share, divide, shares_of
 from embedding_pipeline.records import (
+    Account,
     Attempt,
     Digest,
     EmbeddingResult,
@@ -139,7 +140,7 @@ class Books:
                 provider=result.provider,
                 began_ms=began,
             )
-            paid = [numbers[item.account] for item in items]
+            paid = _payers(items, numbers)
             database.put_many(
                 connection,
                 terms.space_id,
@@ -326,6 +327,15 @@ def _shares(items: Iterable[Item]) -> tuple[Share, ...]:
     return shares_of([item.account for item in listed], [item.tokens for item in listed])
 
 
+def _payers(items: Sequence[Item], numbers: Mapping[Account, int]) -> list[int]:
+    """The ledger entry that pays for each item; nearly always one for all of them."""
+    if len(numbers) == 1:
+        return [*numbers.values()] * len(items)
+    return [numbers[item.account] for item in items]
+
+
 def _without(left: dict[Digest, Item], digests: Sequence[Digest]) -> dict[Digest, Item]:
+    if len(digests) == len(left):  # they are of one flight: all of it
+        return {}
     gone = set(digests)
     return {digest: item for digest, item in left.items() if digest not in gone}

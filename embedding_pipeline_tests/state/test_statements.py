@@ -9,6 +9,7 @@ from embedding_pipeline.records import Digest, digest_of
 from embedding_pipeline.state.schema import claims
 from embedding_pipeline.state.statements import (
     BATCH,
+    SKIP,
     delete_by_digest,
     insert_many,
     select_by_digest,
@@ -49,7 +50,7 @@ async def test_only_the_rows_meant_are_deleted(filled: Store) -> None:
 
 async def test_skipping_keeps_the_first_row_of_a_key(filled: Store) -> None:
     again = [(1, KEYS[0], "late"), (1, digest_of("new"), "late")]
-    await filled.write(lambda c: insert_many(c, claims, again, skip=True))
+    await filled.write(lambda c: insert_many(c, claims, again, conflict=SKIP))
     rows = await filled.read(
         lambda c: list(select_by_digest(c, claims, ("flight_id",), 1, [KEYS[0], digest_of("new")]))
     )
