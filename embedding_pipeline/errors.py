@@ -19,6 +19,7 @@ exception (that happens at the one edge that met it, with ``raise … from exc``
     │   ├── ServiceClosed             the service is closed or closing
     │   └── Overloaded                too many callers wait; come back later
     ├── BudgetExceeded              a budget does not allow the reservation
+    ├── AlertNotSent                nobody took an alert; it is sent again later
     ├── TextRefused                 one text cannot be embedded, ever or for now
     └── ProviderError               a provider did not deliver; carries status, type, code
         ├── RateLimited               wait, then the same request again
@@ -112,6 +113,10 @@ class BudgetExceeded(EmbeddingPipelineError):
 
     exit_code = 7
     attempts: tuple[Any, ...] = ()
+
+
+class AlertNotSent(EmbeddingPipelineError):
+    """An alert was not taken by the other side. Never holds where it was sent."""
 
 
 class TextRefused(EmbeddingPipelineError):

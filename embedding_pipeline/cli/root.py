@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from embedding_pipeline.cli.backfill import backfill
+from embedding_pipeline.cli.budget import budget
 from embedding_pipeline.cli.cache.group import cache
 from embedding_pipeline.cli.costs import costs
 from embedding_pipeline.cli.demo import demo
@@ -65,6 +66,6 @@ def root(**_: Any) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
 
-for _command in (demo, plan, backfill, search, costs, cache, failed, limits, doctor):
+for _command in (demo, plan, backfill, search, costs, budget, cache, failed, limits, doctor):
     root.add_command(_command)
 _accept_debug(root)

@@ -29,7 +29,6 @@ COST_SUMMARY = {
     "within_budget": "The day stays within its budgets.",
     "ledger_balances": "The summary is the sum of the ledger, and every entry tokens × price.",
 }
-NOT_BLOCKING = ("within_budget",)
 
 
 async def embeddings_checks(
@@ -71,7 +70,7 @@ async def cost_summary_checks(
 
         async def budget(day: str) -> CheckVerdict:
             report = metadata.cost_report(day, recorded(context, "cost_summary", day))
-            return within_budget(report)
+            return await within_budget(service, report)
 
         judges: dict[str, Judge] = {
             "within_budget": budget,
@@ -157,6 +156,6 @@ def _specs(
             name,
             asset=asset,
             description=description,
-            blocking=name not in NOT_BLOCKING,
+            blocking=True,  # of an evaluation with severity ERROR; a WARN never blocks
             partitions_def=days,
         )

@@ -20,6 +20,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +49,14 @@ def declaring() -> Iterator[None]:
 def range_tags(first: str, last: str) -> dict[str, str]:
     """Run tags that make one run cover the partitions ``first`` to ``last``."""
     return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+
+
+def days_of_run(tags: Mapping[str, str]) -> tuple[str, str]:
+    """The first and the last partition of a run; ("1", "0") where it has none."""
+    if PARTITION_NAME_TAG in tags:
+        return tags[PARTITION_NAME_TAG], tags[PARTITION_NAME_TAG]
+    first = tags.get(ASSET_PARTITION_RANGE_START_TAG, "1")
+    return first, tags.get(ASSET_PARTITION_RANGE_END_TAG, "0")
 
 
 def target_materialization(

@@ -15,6 +15,7 @@ from embedding_pipeline.defs.checks import build_checks
 from embedding_pipeline.defs.compat import declaring
 from embedding_pipeline.defs.planning import build_plan_job
 from embedding_pipeline.defs.resources import build_resources
+from embedding_pipeline.defs.watching import build_watching
 
 if TYPE_CHECKING:
     from embedding_pipeline.settings.tree import Settings
@@ -35,4 +36,5 @@ def build_graph(settings: "Settings", overrides: Mapping[str, object]) -> dg.Def
             resources=build_resources(settings, overrides),
             executor=dg.in_process_executor,
         )
-        return dg.Definitions.merge(assets, build_automation())
+        watching = dg.Definitions(sensors=build_watching(settings, days))
+        return dg.Definitions.merge(assets, build_automation(), watching)

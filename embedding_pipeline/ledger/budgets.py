@@ -66,18 +66,29 @@ class Budgets:
             if through < last:
                 spent += _newer(connection, config.scope, window, through)
             reserved = _reserved(held, config.scope, window)
-            standing = Standing(
-                config.scope,
-                config.period,
-                config.limit_nano,
-                spent,
-                reserved,
-                window,
-                config.alert_at,
-                self.zone,
-            )
-            found.append((standing, through))
+            found.append((self._standing(config, window, spent, reserved), through))
         return found
+
+    def untouched(self, at_ms: int) -> list[Standing]:
+        """Where each budget stands before anything was ever spent."""
+        return [
+            self._standing(config, window_of(config.period, at_ms, self.zone))
+            for config in self.configs
+        ]
+
+    def _standing(
+        self, config: BudgetConfig, window: Window, spent: int = 0, reserved: int = 0
+    ) -> Standing:
+        return Standing(
+            config.scope,
+            config.period,
+            config.limit_nano,
+            spent,
+            reserved,
+            window,
+            config.alert_at,
+            self.zone,
+        )
 
 
 def tell(connection: Connection, standing: Standing, share: float, now_ms: int) -> None:

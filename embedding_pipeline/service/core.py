@@ -23,6 +23,7 @@ from embedding_pipeline.clock import Clock
 from embedding_pipeline.embedders.base import Embedder
 from embedding_pipeline.errors import ServiceClosed, TextRefused
 from embedding_pipeline.ledger import deferred, quarantine
+from embedding_pipeline.ledger.budgets import Budgets
 from embedding_pipeline.records import Account, Digest, Priority, Space, Vectors
 from embedding_pipeline.service.bulk import BulkParts, BulkRun, OnProgress
 from embedding_pipeline.service.config import ServiceConfig
@@ -95,6 +96,11 @@ class ServiceCore:
     def price(self) -> int | None:
         """nano-USD a token, None where no price is known."""
         return self._config.spec.nano_usd_per_token
+
+    @property
+    def budgets(self) -> Budgets | None:
+        """What bounds spending; None where nothing does, or nothing costs anything."""
+        return self._config.budgets if self.price else None
 
     @property
     def run_id(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
+from embedding_pipeline.alerts.config import AlertsConfig
 from embedding_pipeline.embedders.config import ProviderConfig
 from embedding_pipeline.errors import SettingsError
 from embedding_pipeline.settings.yaml_file import read_yaml
@@ -44,6 +45,22 @@ def api_key(provider: ProviderConfig) -> SecretStr | None:
     """The provider's key from the environment variable its settings name."""
     value = os.environ.get(provider.api_key_env, "").strip()
     return SecretStr(value) if value else None
+
+
+def webhook_url(alerts: AlertsConfig) -> SecretStr:
+    """The webhook's URL from the environment variable the settings name.
+
+    Raises:
+        SettingsError: no variable is named, or it is empty.
+    """
+    name = alerts.webhook_url_env
+    value = os.environ.get(name or "", "").strip()
+    if not value:
+        problem = f"the variable {name} holds nothing" if name else "it is not set"
+        raise SettingsError(
+            f"alerts.webhook_url_env: {problem}; put the webhook's URL into a variable and name it"
+        )
+    return SecretStr(value)
 
 
 def base_url(provider: ProviderConfig) -> str | None:

@@ -1,0 +1,82 @@
+"""What the sensors ask: which alerts go out, and which days can be run again.
+
+Belongs here: joining settings, store and the decisions of the core. Does not belong here:
+Dagster (``defs`` wraps these), or any decision.
+"""
+
+from collections.abc import Collection, Mapping
+
+from embedding_pipeline.alerts.outbox import waiting as alerts_waiting
+from embedding_pipeline.alerts.sending import Delivery, deliver
+from embedding_pipeline.alerts.webhook import Webhook
+from embedding_pipeline.assembly.parts import build_budgets, has_state, open_store
+from embedding_pipeline.clock import Clock, SystemClock
+from embedding_pipeline.ledger.deferred import Backlog, backlogs
+from embedding_pipeline.ledger.standing import Standing
+from embedding_pipeline.pipeline.recovery import Recovery, recover
+from embedding_pipeline.settings.environment import webhook_url
+from embedding_pipeline.settings.tree import Settings
+
+
+async def send_alerts(settings: Settings, clock: Clock | None = None) -> Delivery:
+    """File what the budgets give reason for, and send what is due.
+
+    Raises:
+        ConfigurationError: no webhook is set, or what is set is no address.
+        StateError: the store cannot be used.
+    """
+    clock, budgets = clock or SystemClock(), build_budgets(settings)
+    webhook = Webhook(webhook_url(settings.alerts))
+    if not has_state(settings):
+        return Delivery(0)
+    now = int(clock.now() * 1000)
+    with open_store(settings, clock) as store:
+        if budgets is not None:
+            await store.write(lambda c: budgets.keep(c, now, now))
+        return await deliver(store, webhook, clock)
+
+
+async def alerts_unsent(settings: Settings) -> int:
+    """How many alerts nobody has taken yet."""
+    if not has_state(settings):
+        return 0
+    with open_store(settings) as store:
+        return await store.read(alerts_waiting)
+
+
+async def standings(settings: Settings, clock: Clock | None = None) -> list[Standing]:
+    """Where every budget stands. Raises StateError."""
+    clock, budgets = clock or SystemClock(), build_budgets(settings)
+    if budgets is None:
+        return []
+    now = int(clock.now() * 1000)
+    if not has_state(settings):
+        return budgets.untouched(now)
+    with open_store(settings, clock) as store:
+        return await store.read(lambda c: budgets.standings(c, now))
+
+
+async def deferrals(settings: Settings) -> list[Backlog]:
+    """What is deferred in the settings' space. Raises StateError."""
+    if not has_state(settings):
+        return []
+    with open_store(settings) as store:
+        found = await store.read(backlogs)
+    return [one for one in found if one.space == str(settings.model_spec.space)]
+
+
+async def find_recovery(
+    settings: Settings,
+    *,
+    busy: Collection[str],
+    tried: Mapping[str, int],
+    most: int,
+    clock: Clock | None = None,
+) -> Recovery:
+    """Which days with deferred chunks to run again (see ``recovery.recover``)."""
+    left = await deferrals(settings)
+    if not left:
+        return Recovery()
+    rooms = [one.room for one in await standings(settings, clock)]
+    price = settings.model_spec.nano_usd_per_token or 0
+    return recover(left, rooms, price, busy=busy, tried=tried, most=most)

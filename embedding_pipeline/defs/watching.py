@@ -1,0 +1,124 @@
+"""Sensors around money: alerts that go out, and deferred work that goes on.
+
+Belongs here: signatures, run requests, what a tick says. Does not belong here: deciding
+(``pipeline.recovery``) or sending (``alerts``). Both start stopped: a person switches them on.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
+
+import dagster as dg
+
+from embedding_pipeline.defs.automation import JOB
+from embedding_pipeline.defs.compat import days_of_run
+from embedding_pipeline.errors import EmbeddingPipelineError
+
+if TYPE_CHECKING:
+    from embedding_pipeline.settings.tree import Settings
+
+RECOVERY_TAG: Final = "embedding_pipeline/recovery"
+ASSETS: Final = ("embeddings", "cost_summary")
+AT_A_TIME: Final = 10
+"""Days launched in one tick."""
+
+REMEMBERED: Final = 1000
+"""How many earlier launches are looked at."""
+
+_UNFINISHED: Final = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def build_watching(
+    settings: "Settings", days: dg.PartitionsDefinition[str]
+) -> Sequence[dg.SensorDefinition]:
+    """The sensors that watch budgets."""
+    return [_budget_alerts(settings), _recovery(settings, days)]
+
+
+def _budget_alerts(settings: "Settings") -> dg.SensorDefinition:
+    @dg.sensor(
+        name="budget_alert_sensor",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Tells people when a share of a budget is spent: each alert once.",
+    )
+    def budget_alert_sensor() -> dg.SkipReason:
+        from embedding_pipeline.assembly.watching import send_alerts
+
+        if settings.alerts.webhook_url_env is None:
+            return dg.SkipReason("alerts.webhook_url_env is not set: nowhere to send alerts")
+        try:
+            delivery = asyncio.run(send_alerts(settings))
+        except EmbeddingPipelineError as error:
+            raise dg.Failure(str(error)) from None
+        problem = f"; {delivery.problem}" if delivery.problem else ""
+        return dg.SkipReason(f"{delivery.sent} alerts sent{problem}")
+
+    return budget_alert_sensor
+
+
+def _recovery(settings: "Settings", days: dg.PartitionsDefinition[str]) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="recovery_sensor",
+        job_name=JOB,
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Runs days with deferred chunks again once the budget has room for them.",
+    )
+    def recovery_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        from embedding_pipeline.assembly.watching import find_recovery
+
+        try:
+            found = asyncio.run(
+                find_recovery(
+                    settings,
+                    busy=_busy(context.instance, days),
+                    tried=_tried(context.instance),
+                    most=AT_A_TIME,
+                )
+            )
+        except EmbeddingPipelineError as error:
+            raise dg.Failure(str(error)) from None
+        requests = [
+            dg.RunRequest(
+                run_key=launch.key,
+                partition_key=launch.partition,
+                asset_selection=[dg.AssetKey(name) for name in ASSETS],
+                tags={RECOVERY_TAG: launch.pass_id},
+            )
+            for launch in found.launches
+        ]
+        if requests:
+            return dg.SensorResult(run_requests=requests)
+        return dg.SensorResult(skip_reason=_reasons(found.waiting.values()))
+
+    return recovery_sensor
+
+
+def _reasons(reasons: Collection[str]) -> str:
+    counted = Counter(reasons)
+    return "; ".join(f"{n} days: {why}" for why, n in counted.items()) or "nothing is deferred"
+
+
+def _busy(instance: dg.DagsterInstance, days: dg.PartitionsDefinition[str]) -> set[str]:
+    """The days a run is under way or queued for."""
+    every = days.get_partition_keys(dynamic_partitions_store=instance)
+    busy: set[str] = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
+        first, last = days_of_run(run.tags)
+        busy.update(day for day in every if first <= day <= last)
+    return busy
+
+
+def _tried(instance: dg.DagsterInstance) -> Counter[str]:
+    """How many runs there were for each deferral."""
+    ours = dg.RunsFilter(tags={"dagster/sensor_name": "recovery_sensor"})
+    runs = instance.get_runs(ours, limit=REMEMBERED)
+    return Counter(run.tags[RECOVERY_TAG] for run in runs if RECOVERY_TAG in run.tags)

@@ -1,0 +1,1 @@
+"""Alerts: filed once, delivered to a real HTTP receiver, kept while it is down."""
