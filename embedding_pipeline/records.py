@@ -92,7 +92,10 @@ class Priority(StrEnum):
 
 
 class Kind(StrEnum):
-    """Where a vector came from; ``source`` in ``cost_summary``."""
+    """Where a vector came from; ``source`` in ``cost_summary``.
+
+    ``import`` is only in the ledger: for a summary such a vector was in the cache.
+    """
 
     API = "api"
     BATCH_API = "batch_api"
@@ -100,6 +103,7 @@ class Kind(StrEnum):
     DUPLICATE = "duplicate"
     DERIVED = "derived"
     LOCAL = "local"
+    IMPORT = "import"
 
 
 @dataclass(frozen=True)

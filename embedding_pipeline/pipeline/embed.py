@@ -33,7 +33,7 @@ from embedding_pipeline.vectors.view import view
 
 T = TypeVar("T")
 
-_COLUMNS = ("chunk_id", "document_id", "text", "content_hash", "token_count", "project", "user")
+COLUMNS = ("chunk_id", "document_id", "text", "content_hash", "token_count", "project", "user")
 
 
 async def build_embeddings(
@@ -95,9 +95,9 @@ async def build_embeddings(
 async def _read(datasets: Datasets, partitions: Sequence[str]) -> AsyncIterator[WorkBatch]:
     """The chunks of all days; an empty batch marks the end of each."""
     for day in partitions:
-        batches = datasets.deduped_chunks(day).iter_batches(_COLUMNS)
+        batches = datasets.deduped_chunks(day).iter_batches(COLUMNS)
         async for batch in _in_thread(batches):
-            yield await asyncio.to_thread(_work, day, batch)
+            yield await asyncio.to_thread(work_of, day, batch)
         yield WorkBatch(day, (), (), np.zeros(0, np.int32), ())
 
 
@@ -108,7 +108,8 @@ async def _in_thread(items: Iterator[T]) -> AsyncIterator[T]:
         yield item  # type: ignore[misc]
 
 
-def _work(day: str, batch: pa.RecordBatch) -> WorkBatch:
+def work_of(day: str, batch: pa.RecordBatch) -> WorkBatch:
+    """A batch of ``COLUMNS`` of a day's representatives as work, each paid by its project."""
     projects, users = batch.column("project").to_pylist(), batch.column("user").to_pylist()
     accounts: dict[tuple[str, str], Account] = {}
     for project, user in zip(projects, users, strict=True):

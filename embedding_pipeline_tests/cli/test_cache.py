@@ -1,12 +1,13 @@
 """``cache stats``, ``verify``, ``evict`` and ``purge``, on a real cache, as a person uses them."""
 
+import json
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from embedding_pipeline_tests.cli.conftest import Expect, Folder
+from embedding_pipeline_tests.cli.conftest import BUS, FILES, Expect, Folder
 from embedding_pipeline_tests.cli.inside import InsideFolder
 
 SPACE = "local/use-multilingual-v3#0db566fd@512"
@@ -104,3 +105,42 @@ def test_purge_asks_and_spares_the_space_in_use(used: Folder, refused: Expect) -
     gone = used.json("cache", "purge", "--space", SPACE, "--active-too", "--yes")
     assert gone["entries"] == 4
     assert used.json("costs", "--by", "space")[0]["requests"] >= 1, "the ledger stays"
+
+
+def test_warm_says_the_price_and_a_run_then_buys_nothing(tmp_path: Path, refused: Expect) -> None:
+    folder = InsideFolder(tmp_path).settings(**FILES)
+    folder.rows("2026-01-01", BUS, "A second text.", BUS)
+    days = ("--start", "2026-01-01", "--end", "2026-01-01")
+    plan = folder.json("cache", "warm", *days, "--dry-run")
+    assert plan["plan"]["to_embed"] == 2
+    assert not (tmp_path / ".embedding_pipeline").exists()
+    done = folder.json("cache", "warm", *days)["done"]
+    assert (done["texts"], done["embedded"], done["cached"]) == (2, 2, 0)
+    assert done["input_tokens"] == plan["plan"]["input_tokens"]
+    assert not (tmp_path / ".embedding_pipeline" / "raw_chunks").exists(), "no dataset is written"
+    (tmp_path / "more.txt").write_text(f"{BUS}\n\nA third text.\n{BUS}\n")
+    again = folder.json("cache", "warm", "--texts", "more.txt", "--project", "tests")
+    assert (again["plan"]["texts"], again["plan"]["to_embed"]) == (3, 1)
+    assert (again["done"]["embedded"], again["done"]["cached"]) == (1, 2)
+    assert "--texts FILE" in refused(folder.run("cache", "warm"), 2)
+    assert "matches no file" in refused(folder.run("cache", "warm", "--texts", "no.txt"), 3)
+
+
+def test_import_takes_what_is_right_and_names_the_rest(used: Folder, refused: Expect) -> None:
+    with (used.path / "table.jsonl").open("w") as file:
+        for text, vector in (("one", [1.0] + [0.0] * 511), ("two", [1.0]), ("three", [2.0] * 512)):
+            file.write(json.dumps({"text": text, "vector": vector}) + "\n")
+    message = used.run("cache", "import", "table", "table.jsonl")
+    assert message.returncode == 1
+    assert "Nothing was stored" in message.stdout, "the model says otherwise of 'one'"
+    found = used.json("cache", "import", "table", "table.jsonl", "--sample", "0")
+    assert (found["stored"], found["present"], found["left_out"]) == (0, 1, 2)
+    assert found["refused"]["examples"] == {"wrong_dimensions": [1], "not_unit": [2]}
+    with (used.path / "table.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "four", "vector": [0.0, 1.0] + [0.0] * 510}) + "\n")
+    words = used.run("cache", "import", "table", "table.jsonl", "--sample", "0").stdout
+    assert "1 stored, 1 were there" in words
+    assert "(positions 2)" in words
+    refused(used.run("cache", "import", "langchain", "."), 2)
+    refused(used.run("cache", "import", "table", "table.jsonl", "--texts", "x.txt"), 2)
+    refused(used.run("cache", "import", "table", "none.parquet"), 3)
