@@ -214,7 +214,7 @@ def _store(
         requests=0,
         wait_ms=0,
         provider=terms.origin,
-        now_ms=now_ms,
+        began_ms=now_ms,
     )
     return database.put_many(
         connection,
