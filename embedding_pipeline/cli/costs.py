@@ -4,7 +4,10 @@ Belongs here: joining the ledger's sums with the summaries' savings for printing
 not belong here: any booking.
 """
 
-from collections.abc import Iterator
+import asyncio
+import csv
+import io
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +20,7 @@ from embedding_pipeline.cli.output import Column, Row, count, emit, money
 if TYPE_CHECKING:
     from embedding_pipeline.settings.tree import Settings
 
-GROUPS: Final = ("date", "project", "user", "space", "source")
+GROUPS: Final = ("date", "spent", "project", "user", "model", "space", "source")
 FIGURES: Final = (
     "chunks",
     "requests",
@@ -26,6 +29,9 @@ FIGURES: Final = (
     "unknown_nano_usd",
     "saved_nano_usd",
 )
+
+BOOKED: Final = ("requests", "input_tokens", "cost_nano_usd", "unknown_nano_usd")
+"""What is known of the day the money was spent; chunks and savings belong to partitions."""
 
 _COLUMNS: Final = (
     count("chunks", "chunks"),
@@ -49,18 +55,53 @@ _COLUMNS: Final = (
     help="Group by this; may be given several times.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; money in nano-USD.")
-def costs(start: date | None, end: date | None, by: tuple[str, ...], as_json: bool) -> None:
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV; money in nano-USD.")
+@click.option("--report", is_flag=True, help="Write the HTML report and say where it is.")
+def costs(
+    start: date | None,
+    end: date | None,
+    by: tuple[str, ...],
+    as_json: bool,
+    as_csv: bool,
+    report: bool,
+) -> None:
     """What was spent and saved, from the ledger and the cost summaries.
 
-    Tokens and money are the ledger's: every request counts, failed and interrupted ones
-    included. "unknown" is the part that was in flight when a process died. Online calls
-    belong to no day and are shown when neither --start nor --end is given.
+    "date" is the partition the money was for, "spent" the day it was spent on. Tokens and
+    money are the ledger's: every request counts, failed and interrupted ones included.
+    "unknown" is the part whose answer never arrived whole. Online calls belong to no
+    partition and are shown when neither --start nor --end is given.
     """
     from embedding_pipeline.settings.loading import load_settings
 
-    rows = summed(load_settings(), by, as_text(start), as_text(end))
+    settings = load_settings()
+    if report:
+        click.echo(_report(settings))
+        return
+    rows = summed(settings, by, as_text(start), as_text(end))
+    shown = [column for column in _COLUMNS if "spent" not in by or column.key in BOOKED]
+    if as_csv:
+        click.echo(_csv(rows, [*by, *(column.key for column in shown)]), nl=False)
+        return
     titles = [Column(name, name) for name in by]
-    emit(rows, (*titles, *_COLUMNS), as_json=as_json, empty="Nothing was spent yet.")
+    emit(rows, (*titles, *shown), as_json=as_json, empty="Nothing was spent yet.")
+
+
+def _report(settings: "Settings") -> str:
+    """Write the report; where it is, and what it advises."""
+    from embedding_pipeline.assembly.history import cost_history, write_report
+
+    found = asyncio.run(cost_history(settings))
+    path = write_report(settings, found)
+    return "\n".join([*(f"{one.title}. {one.text}" for one in found.advice), str(path)])
+
+
+def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def summed(
@@ -69,11 +110,13 @@ def summed(
     """Figures of the days ``start`` to ``end`` (both included), one row a group."""
     import pandas as pd
 
-    wanted = [row for row in _rows(settings) if _within(row["date"], start, end)]
+    figures = list(BOOKED if "spent" in by else FIGURES)
+    source = _booked(settings) if "spent" in by else _rows(settings)
+    wanted = [row for row in source if _within(row["date"], start, end)]
     if not wanted:
         return []
-    frame = pd.DataFrame(wanted, columns=[*GROUPS, *FIGURES]).fillna(dict.fromkeys(FIGURES, 0))
-    groups = frame.groupby(list(by), sort=True)[list(FIGURES)].sum().astype("int64").reset_index()
+    frame = pd.DataFrame(wanted, columns=[*GROUPS, *figures]).fillna(dict.fromkeys(figures, 0))
+    groups = frame.groupby(list(by), sort=True)[figures].sum().astype("int64").reset_index()
     return [{str(name): value for name, value in row.items()} for row in groups.to_dict("records")]
 
 
@@ -88,13 +131,17 @@ def _rows(settings: "Settings") -> Iterator[Row]:
 
 def _booked(settings: "Settings") -> Iterator[Row]:
     """Money and requests, from the ledger."""
-    from embedding_pipeline.ledger.queries import sums
+    from embedding_pipeline.ledger.spending import by_day
+    from embedding_pipeline.pipeline.history.gathering import model_of
 
-    for entry in ask(settings, sums) or []:
+    for spent in ask(settings, lambda connection: list(by_day(connection, settings.zone))) or []:
+        entry = spent.entry
         yield {
             "date": entry.account.partition,
+            "spent": spent.day.isoformat(),
             "project": entry.account.project,
             "user": entry.account.user,
+            "model": model_of(entry.space),
             "space": entry.space,
             "source": str(entry.kind),
             "requests": entry.requests,
@@ -107,10 +154,11 @@ def _booked(settings: "Settings") -> Iterator[Row]:
 def _explained(settings: "Settings") -> Iterator[Row]:
     """Chunks and savings, from the summaries of finished days."""
     from embedding_pipeline.assembly.parts import build_datasets
+    from embedding_pipeline.pipeline.history.gathering import model_of
 
     datasets = build_datasets(settings)
-    for path in sorted((datasets.root / "cost_summary").glob("*.parquet")):
-        for batch in datasets.cost_summary(path.stem).iter_batches():
+    names = ("chunks", "saved_nano_usd", "project", "user", "space", "source")
+    for day in datasets.days("cost_summary"):
+        for batch in datasets.cost_summary(day).iter_batches(names):
             for row in batch.to_pylist():
-                kept = {name: row[name] for name in ("chunks", "saved_nano_usd", *GROUPS[1:])}
-                yield {"date": path.stem, **kept}
+                yield {"date": day, "spent": "", "model": model_of(row["space"]), **row}

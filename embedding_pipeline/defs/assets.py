@@ -12,6 +12,7 @@ import dagster as dg
 
 from embedding_pipeline.defs import metadata
 from embedding_pipeline.defs.compat import Result, Results
+from embedding_pipeline.defs.history import build_cost_history
 from embedding_pipeline.defs.progress import ProgressLog
 from embedding_pipeline.defs.rate_limits import rate_limits_told
 from embedding_pipeline.defs.recording import Finished, each_partition, recording
@@ -133,7 +134,8 @@ def build_assets(
     days: dg.PartitionsDefinition[str], settings: "Settings"
 ) -> Sequence[dg.AssetsDefinition]:
     """The graph, in daily partitions; any range of them can be one run."""
-    common: dict[str, Any] = {"group_name": GROUP, "owners": OWNERS, "partitions_def": days}
+    everywhere: dict[str, Any] = {"group_name": GROUP, "owners": OWNERS}
+    common = {**everywhere, "partitions_def": days}
     policy = dg.BackfillPolicy.single_run()
     asset = partial(dg.asset, backfill_policy=policy, **common)
     specs = [
@@ -146,4 +148,5 @@ def build_assets(
         dg.multi_asset(specs=specs, can_subset=True, backfill_policy=policy)(deduped_chunks),
         asset(deps=["deduped_chunks"], kinds=family | {"parquet"})(embeddings),
         asset(deps=["embeddings", "duplicate_chunks"], kinds=FILES)(cost_summary),
+        build_cost_history(everywhere),
     ]

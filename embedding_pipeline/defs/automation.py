@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from embedding_pipeline.defs.assets import GROUP
+from embedding_pipeline.defs.history import COST_HISTORY
 
 if TYPE_CHECKING:
     from embedding_pipeline.settings.tree import Settings
@@ -32,7 +33,7 @@ def build_automation() -> dg.Definitions:
     """
     job = dg.define_asset_job(
         JOB,
-        selection=dg.AssetSelection.groups(GROUP),
+        selection=dg.AssetSelection.groups(GROUP) - dg.AssetSelection.assets(COST_HISTORY),
         description="From chunks to vectors, costs and checks, for a day or a range of days.",
     )
     schedule = dg.build_schedule_from_partitioned_job(

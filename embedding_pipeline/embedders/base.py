@@ -46,7 +46,7 @@ class Wrapper(Embedder):
     """An embedder around another: override ``embed``, keep everything else.
 
     The order of wrappers is stated once, in ``assembly``:
-    metering → fallback → per provider [retrying → breaking → limiting → leaf].
+    fallback → per provider [retrying → breaking → limiting → leaf].
     """
 
     def __init__(self, wrapped: Embedder) -> None:

@@ -32,7 +32,7 @@ class Day:
         price: nano-USD a token, 0 where unknown.
         most: most tokens sent for one text, where longer ones are cut; else None.
         held: chunks in quarantine.
-        copies: duplicates; whether their representative has, or will have, a vector.
+        copies: duplicates; whether their representative has a vector.
         derived: chunks whose vector is not made from exactly their text.
     """
 

@@ -8,7 +8,7 @@ Nothing is written and no request is made. Memory holds 8 bytes a distinct text 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import date
 from typing import Final, Literal, Self, TypeAlias
@@ -308,9 +308,3 @@ def _known(connection: Connection, space: Space, digests: Sequence[Digest]) -> K
     cached = database.existing(connection, number, distinct)
     rest = [digest for digest in distinct if digest not in cached]
     return Known(frozenset(cached), frozenset(quarantine.lasting(connection, number, rest)))
-
-
-def expected(plan: SpendingPlan) -> Iterator[tuple[Account, int]]:
-    """What each account would pay, nano-USD, where a price is known; for budgets."""
-    for account, figures in plan.figures.items():
-        yield account, cost(figures.input_tokens, plan.price) or 0

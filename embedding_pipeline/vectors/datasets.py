@@ -136,8 +136,25 @@ class Datasets:
 
     def embedded_days(self, space: Space) -> list[str]:
         """The days that have vectors in ``space``, oldest first."""
-        folder = self.root / "embeddings" / space.slug
-        return sorted(path.stem for path in folder.glob("*.parquet") if _is_day(path.stem))
+        return self.days(f"embeddings/{space.slug}")
+
+    def days(self, asset: str) -> list[str]:
+        """The days that ``asset`` has a file of its own for, oldest first."""
+        return sorted(
+            path.stem for path in (self.root / asset).glob("*.parquet") if _is_day(path.stem)
+        )
+
+    def found_embeddings(self, folder: str, day: str) -> EmbeddingsFile:
+        """A file of vectors in a space's folder, as what it says it is. Raises DataError."""
+        name = f"embeddings/{folder}/{_day(day)}.parquet"
+        metadata = PartitionFile(
+            "embeddings", day, self.root, name, embeddings_schema(1)
+        ).metadata()
+        try:
+            found = Provenance.from_metadata(metadata)
+        except (KeyError, ValueError, TypeError) as error:
+            raise DataError(f"{self.root / name} does not say what made it") from error
+        return self.embeddings(found.space, day, found.dimensions)
 
     def _file(self, asset: str, day: str, schema: pa.Schema) -> PartitionFile:
         return PartitionFile(asset, _day(day), self.root, f"{asset}/{day}.parquet", schema)

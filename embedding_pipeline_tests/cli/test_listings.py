@@ -1,5 +1,7 @@
 """``search``, ``costs`` and ``failed``: what they print, for people and for programs."""
 
+from pathlib import Path
+
 from embedding_pipeline_tests.cli.conftest import BUS, Expect, Folder
 
 
@@ -44,6 +46,30 @@ def test_costs_for_people(done: Folder) -> None:
     header, first, *_ = done.run("costs", "--end", "2026-01-01").stdout.splitlines()
     assert header.split()[:3] == ["date", "project", "chunks"]
     assert first.split()[:3] == ["2026-01-01", "tests", "3"]
+
+
+def test_costs_by_model_and_by_the_day_of_spending(done: Folder) -> None:
+    (row,) = done.json("costs", "--by", "model")
+    assert row["model"] == "local/use-multilingual-v3"
+    assert row["chunks"] == 6
+    (row,) = done.json("costs", "--by", "spent")
+    assert row["spent"] > "2026-01-03", "not the partition's day"
+    assert "chunks" not in row
+    assert row["requests"] >= 2
+
+
+def test_costs_as_csv(done: Folder) -> None:
+    lines = done.run("costs", "--by", "project", "--by", "source", "--csv").stdout.splitlines()
+    assert lines[0].startswith("project,source,chunks,requests,input_tokens,cost_nano_usd")
+    assert any(line.startswith("tests,cache,1,0,") for line in lines)
+
+
+def test_the_report_is_written_where_it_says(done: Folder) -> None:
+    result = done.run("costs", "--report")
+    assert result.returncode == 0, result.stderr
+    page = Path(result.stdout.splitlines()[-1])
+    assert page.is_relative_to(done.path)
+    assert "Costs of embedding" in page.read_text()
 
 
 def test_costs_before_anything_was_spent(folder: Folder) -> None:

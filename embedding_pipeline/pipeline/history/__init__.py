@@ -1,0 +1,1 @@
+"""What everything has cost so far: gathered, projected, advised on, and shown."""
