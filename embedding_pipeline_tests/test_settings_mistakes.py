@@ -233,8 +233,6 @@ def test_whatever_stands_there_it_is_taken_or_refused_in_our_words(tree: dict[st
 
 LATER: dict[str, Any] = {
     "source.kind": {"source": {"kind": "sql"}, "partitions": {"start_date": "2026-01-01"}},
-    "dedup.near": {"dedup": {"near": True}},
-    "dedup.scope_days": {"dedup": {"scope_days": 1}},
     "data_dir": {"data_dir": "s3://bucket/data"},
     "on_outage": {"on_outage": "defer"},
     "batch_api": {"batch_api": "auto"},

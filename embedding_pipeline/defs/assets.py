@@ -65,9 +65,13 @@ async def deduped_chunks(
     """The representatives of a day, and the chunks they stand for."""
     from embedding_pipeline.pipeline.dedupe import build_deduped_chunks
 
+    price = settings.model_spec.nano_usd_per_token or 0
+
     def build(day: str) -> Iterable[Finished]:
         report = build_deduped_chunks(vector_store, settings.dedup, day)
-        return metadata.deduped_chunks(report, vector_store)
+        if report.missing_days:
+            context.log.warning("%s: %s", day, metadata.not_looked_at(report))
+        return metadata.deduped_chunks(report, price, vector_store)
 
     with recording(context) as recorder:
         await each_partition(recorder, in_thread(build))
@@ -130,6 +134,13 @@ def told_to(log: ProgressLog, openai: EmbedderResource) -> "Callable[[Progress],
     return tell
 
 
+def looked_at(scope_days: int) -> dg.PartitionMapping:
+    """Of which days' raw chunks the copies of a day are: its own and some before it."""
+    return dg.TimeWindowPartitionMapping(
+        start_offset=-scope_days, allow_nonexistent_upstream_partitions=True
+    )
+
+
 def build_assets(
     days: dg.PartitionsDefinition[str], settings: "Settings"
 ) -> Sequence[dg.AssetsDefinition]:
@@ -138,8 +149,9 @@ def build_assets(
     common = {**everywhere, "partitions_def": days}
     policy = dg.BackfillPolicy.single_run()
     asset = partial(dg.asset, backfill_policy=policy, **common)
+    raw = dg.AssetDep("raw_chunks", partition_mapping=looked_at(settings.dedup.scope_days))
     specs = [
-        dg.AssetSpec(name, deps=["raw_chunks"], description=text, kinds=FILES, **common)
+        dg.AssetSpec(name, deps=[raw], description=text, kinds=FILES, **common)
         for name, text in DEDUPLICATION.items()
     ]
     family = {"python"} if settings.model_spec.is_local else {"openai"}

@@ -6,6 +6,7 @@ not belong here: judging (``pipeline.checks``, ``pipeline.cost``, ``pipeline.bud
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import dagster as dg
@@ -36,6 +37,7 @@ async def embeddings_checks(
 ) -> Evaluations:
     """Judge the vectors of each partition."""
     from embedding_pipeline.pipeline import checks
+    from embedding_pipeline.pipeline.accounting import representative_days
 
     async with openai.open(context.run.run_id) as service:
         space, dimensions = service.space, service.dimensions
@@ -45,9 +47,13 @@ async def embeddings_checks(
 
         async def accounted_for(day: str) -> CheckVerdict:
             held, later = await service.quarantined(day), await service.deferred(day)
-            return await asyncio.to_thread(
-                checks.every_chunk_accounted_for, vector_store, space, day, held, later
-            )
+            others = await asyncio.to_thread(representative_days, vector_store, day)
+            earlier = {
+                other: await service.quarantined(other) | await service.deferred(other)
+                for other in others
+            }
+            judge = partial(checks.every_chunk_accounted_for, earlier=earlier)
+            return await asyncio.to_thread(judge, vector_store, space, day, held, later)
 
         judges: dict[str, Judge] = {
             "vector_dimension": of_file(checks.vector_dimension),

@@ -50,8 +50,13 @@ def raw_chunks(report: RawReport, datasets: "Datasets") -> Finished:
     return Finished("raw_chunks", report.partition, metadata)
 
 
-def deduped_chunks(report: DedupReport, datasets: "Datasets") -> tuple[Finished, Finished]:
-    """A day of ``deduped_chunks`` and of ``duplicate_chunks``."""
+def deduped_chunks(
+    report: DedupReport, price: int, datasets: "Datasets"
+) -> tuple[Finished, Finished]:
+    """A day of ``deduped_chunks`` and of ``duplicate_chunks``; ``price`` in nano-USD a token.
+
+    Every figure is there every day, so that each is a line over the days in the UI.
+    """
     duplicates = report.chunks_in - report.chunks_out
     kept: dict[str, int | float] = {
         "rows": report.chunks_out,
@@ -59,23 +64,48 @@ def deduped_chunks(report: DedupReport, datasets: "Datasets") -> tuple[Finished,
         "duplicates": duplicates,
         "duplicate_ratio": duplicates / report.chunks_in if report.chunks_in else 0.0,
         "tokens_saved": report.tokens_saved,
+        "saved_usd": report.tokens_saved * price / _NANO,
         "seconds": report.seconds,
     }
     left_out = {"rows": duplicates} | {f"rows_{how}": n for how, n in report.duplicates.items()}
+    left_out |= {"rows_of_earlier_days": report.elsewhere}
     day = report.partition
-    pairs = ("chunk_id", "representative_id", "method", "similarity")
+    pairs = ("chunk_id", "representative_id", "representative_date", "method", "similarity")
+    copies = {**_numbers(left_out), **_file(datasets.duplicate_chunks(day), pairs)}
+    copies["largest_clusters"] = _clusters(report)
+    if report.missing_days:
+        copies["not_looked_at"] = dg.MetadataValue.text(not_looked_at(report))
+    chunks = {**_numbers(kept), **_file(datasets.deduped_chunks(day), CHUNK_PREVIEW)}
+    return Finished("deduped_chunks", day, chunks), Finished("duplicate_chunks", day, copies)
+
+
+def not_looked_at(report: DedupReport) -> str:
+    """What a person should know of days in scope whose chunks were not there."""
+    days = f"{report.missing_days[0]} to {report.missing_days[-1]}"
     return (
-        Finished(
-            "deduped_chunks",
-            day,
-            {**_numbers(kept), **_file(datasets.deduped_chunks(day), CHUNK_PREVIEW)},
-        ),
-        Finished(
-            "duplicate_chunks",
-            day,
-            {**_numbers(left_out), **_file(datasets.duplicate_chunks(day), pairs)},
-        ),
+        f"{len(report.missing_days)} days of {days} have no raw_chunks; copies of their texts "
+        "were not looked for. Materialize them first, then deduped_chunks of this day again"
     )
+
+
+def _clusters(report: DedupReport) -> dg.MetadataValue:
+    """The largest groups: ids and counts, no text."""
+    records = [
+        dg.TableRecord(
+            {
+                "representative_id": _short(cluster.representative_id),
+                "representative_date": cluster.representative_date,
+                "chunks": cluster.chunks,
+            }
+        )
+        for cluster in report.clusters
+    ]
+    columns = [
+        dg.TableColumn("representative_id"),
+        dg.TableColumn("representative_date"),
+        dg.TableColumn("chunks", "int"),
+    ]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns=columns))
 
 
 def embeddings(report: EmbedReport, datasets: "Datasets") -> Finished:

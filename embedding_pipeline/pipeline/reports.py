@@ -31,6 +31,21 @@ class RawReport:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """Chunks of one day that one text stands for.
+
+    Attributes:
+        representative_id: its chunk.
+        representative_date: the day that chunk is of.
+        chunks: how many chunks of the day it stands for, itself included.
+    """
+
+    representative_id: str
+    representative_date: str
+    chunks: int
+
+
+@dataclass(frozen=True)
 class DedupReport:
     """One partition of ``deduped_chunks`` and ``duplicate_chunks``.
 
@@ -38,8 +53,11 @@ class DedupReport:
         partition: the day.
         chunks_in: raw chunks.
         chunks_out: representatives.
-        duplicates: chunks left out, by method (``exact``, ``normalized``).
+        duplicates: chunks left out, by method (``exact``, ``normalized``, ``near``).
         tokens_saved: tokens of the chunks left out.
+        elsewhere: chunks left out whose representative stands on an earlier day.
+        missing_days: days in scope that had no ``raw_chunks`` yet.
+        clusters: the largest groups, largest first.
         seconds: wall time of the step.
     """
 
@@ -48,6 +66,9 @@ class DedupReport:
     chunks_out: int
     duplicates: Mapping[str, int] = field(default_factory=dict)
     tokens_saved: int = 0
+    elsewhere: int = 0
+    missing_days: tuple[str, ...] = ()
+    clusters: tuple[Cluster, ...] = ()
     seconds: float = 0.0
 
 

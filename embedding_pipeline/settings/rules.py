@@ -19,9 +19,6 @@ def later(settings: "Settings") -> Iterator[tuple[str, str]]:
     yield from _later_storage(settings)
     if settings.source.kind == "sql":
         yield "source.kind", "SQL sources"
-    if settings.dedup.near or settings.dedup.scope_days:
-        key = "dedup.near" if settings.dedup.near else "dedup.scope_days"
-        yield key, "near-duplicate detection"
     if settings.on_outage != "fail":
         yield "on_outage", "deferred work and stand-ins"
     if settings.batch_api != "off":

@@ -112,6 +112,14 @@ class Datasets:
         """The chunks of a day that are not representatives, and whose text stands for them."""
         return self._file("duplicate_chunks", day, DUPLICATE_CHUNKS)
 
+    def signatures(self, family: str, day: str, schema: pa.Schema) -> PartitionFile:
+        """What is remembered of a day's chunks to find their copies; made anew when missing.
+
+        ``family`` names what the signatures depend on: those of two families do not mix.
+        """
+        name = f"signatures/{family}/{day}.parquet"
+        return PartitionFile("signatures", _day(day), self.root, name, schema)
+
     def cost_summary(self, day: str) -> PartitionFile:
         """What a day cost."""
         return self._file("cost_summary", day, COST_SUMMARY)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -183,19 +185,40 @@ class OpenPartition:
 
     def find(self, column: str, values: pa.Array, columns: Sequence[str]) -> pa.Table:
         """The rows whose ``column`` is among ``values``; others are read by key alone."""
+        none = pa.Table.from_batches([], schema=_project(self.file.schema, columns))
+        return pa.concat_tables([none, *self.matching(column, values, columns)])
+
+    def matching(self, column: str, values: pa.Array, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """What ``find`` finds, a row group at a time. Raises DataError."""
         import pyarrow.compute as pc
 
-        found = [pa.Table.from_batches([], schema=_project(self.file.schema, columns))]
         for group in range(self._parquet.metadata.num_row_groups):
             with self.file.edge():
                 keys = self._parquet.read_row_group(group, [column]).column(0)
                 self._expect(group, len(keys))
                 mask = pc.is_in(keys, value_set=values)
-                if pc.any(mask).as_py():
-                    rows = self._parquet.read_row_group(group, list(columns))
-                    self._expect(group, len(rows))
-                    found.append(rows.select(columns).filter(mask))
-        return pa.concat_tables(found)
+                if not pc.any(mask).as_py():
+                    continue
+                rows = self._parquet.read_row_group(group, list(columns))
+                self._expect(group, len(rows))
+            yield rows.select(columns).filter(mask).replace_schema_metadata(None)
+
+    def pick(self, rows: npt.NDArray[np.int64], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows with these numbers, ascending; a row group without any is not read.
+
+        Raises DataError when the file turns out to be damaged.
+        """
+        start = 0
+        for group in range(self._parquet.metadata.num_row_groups):
+            stop = start + self._parquet.metadata.row_group(group).num_rows
+            low, high = np.searchsorted(rows, (start, stop))
+            if low < high:
+                with self.file.edge():
+                    table = self._parquet.read_row_group(group, list(columns))
+                self._expect(group, table.num_rows)
+                wanted = table.select(columns).take(pa.array(rows[low:high] - start))
+                yield from wanted.combine_chunks().to_batches()
+            start = stop
 
     def _group(
         self, group: int, columns: Sequence[str] | None, batch_rows: int

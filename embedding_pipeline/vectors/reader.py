@@ -15,7 +15,7 @@ from embedding_pipeline.errors import DataError
 from embedding_pipeline.records import Space, embeddings_schema
 from embedding_pipeline.vectors.datasets import Datasets
 from embedding_pipeline.vectors.fan_out import duplicates_by_date
-from embedding_pipeline.vectors.partition import BATCH_ROWS
+from embedding_pipeline.vectors.partition import BATCH_ROWS, PartitionFile
 from embedding_pipeline.vectors.texts import Texts
 
 _IDENTITY: Final = ("chunk_id", "document_id", "project", "content_hash")
@@ -59,8 +59,9 @@ def iter_vectors(
     """Stream the vectors of the days ``start`` to ``end``, both included.
 
     With ``fan_out`` every raw chunk that is not quarantined or deferred comes exactly
-    once, a duplicate with its representative's vector; without, representatives only.
-    Memory holds a batch, and per day the ids of its duplicates.
+    once, a duplicate with its representative's vector, which may be of a day before
+    ``start``; without, representatives only. Memory holds a batch, and per day the ids of
+    its duplicates.
 
     Args:
         datasets: where to read.
@@ -111,18 +112,30 @@ class _Reader:
         columns = [*_IDENTITY, "text"] if self.with_text else list(_IDENTITY)
         duplicates = duplicates_by_date(self.datasets, day, columns)
         for source in sorted({day, *duplicates}):
-            for batch in self.representatives(source):
+            of_source = duplicates.get(source)
+            wanted = of_source.representatives if of_source and source != day else None
+            for batch in self.representatives(source, wanted):
                 if source == day:
                     yield batch
-                if source in duplicates:
-                    yield from duplicates[source].spread(batch, self.batch_rows)
+                if of_source is not None:
+                    yield from of_source.spread(batch, self.batch_rows)
+            if of_source is not None:
+                of_source.settle(self.datasets.deduped_chunks(source))
 
-    def representatives(self, day: str) -> Iterator[pa.RecordBatch]:
-        """The rows of one ``embeddings`` file, maybe with their texts."""
+    def representatives(self, day: str, wanted: pa.Array | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of one ``embeddings`` file, or of some ids in it; maybe with their texts."""
         vectors = self.datasets.embeddings(self.space, day, self.dimensions)
         texts = Texts(self.datasets.deduped_chunks(day))
-        for batch in vectors.iter_batches(batch_rows=self.batch_rows):
+        for batch in self._rows(vectors, wanted):
             yield _append_text(batch, texts) if self.with_text else batch
+
+    def _rows(self, vectors: PartitionFile, wanted: pa.Array | None) -> Iterator[pa.RecordBatch]:
+        if wanted is None:
+            yield from vectors.iter_batches(batch_rows=self.batch_rows)
+            return
+        with vectors.open() as opened:
+            for table in opened.matching("chunk_id", wanted, vectors.schema.names):
+                yield from table.combine_chunks().to_batches(max_chunksize=self.batch_rows)
 
 
 def _append_text(batch: pa.RecordBatch, texts: Texts) -> pa.RecordBatch:

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_pipeline.dedup.keys import KeyCollector, normalized
-from embedding_pipeline_tests.vectors.building import Chunk, chunk_batch
+from embedding_pipeline.dedup.keys import DIGEST_BYTES, digest, normalized, salt
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 TRICKY = st.text(
@@ -67,35 +66,21 @@ def test_anything_else_does(one: str, other: str) -> None:
     assert normalized(one) != normalized(other)
 
 
-def keys_of(*chunks: Chunk) -> list[bytes]:
-    collector = KeyCollector()
-    collector.add(chunk_batch(chunks))
-    return [row.tobytes() for row in collector.keys().normalized]
-
-
 def test_a_key_belongs_to_its_project() -> None:
-    mine, yours = keys_of(Chunk("1", "text", "mine"), Chunk("2", "text", "yours"))
-    assert mine != yours
+    assert digest("mine", "text") != digest("yours", "text")
+    assert salt("mine") != salt("yours")
 
 
 def test_project_and_text_do_not_run_into_each_other() -> None:
-    first, second = keys_of(Chunk("1", "bc", "a"), Chunk("2", "c", "ab"))
-    assert first != second
+    assert digest("a", "bc") != digest("ab", "c")
 
 
-def test_keys_keep_ids_and_order_over_batches() -> None:
-    collector = KeyCollector()
-    collector.add(chunk_batch([Chunk("b", "x"), Chunk("a", "y")]))
-    collector.add(chunk_batch([]))
-    collector.add(chunk_batch([Chunk("c", "X")]))
-    keys = collector.keys()
-    assert keys.ids.to_pylist() == ["b", "a", "c"]
-    assert keys.normalized.shape == keys.exact.shape == (3, 2)
-    assert (keys.normalized[0] == keys.normalized[2]).all()
-    assert (keys.exact[0] != keys.exact[2]).any()
+@given(TEXTS)
+def test_a_key_is_short_and_always_the_same(text: str) -> None:
+    assert digest("p", text) == digest("p", text)
+    assert len(digest("p", text)) == DIGEST_BYTES
 
 
-def test_no_chunks_are_no_keys() -> None:
-    keys = KeyCollector().keys()
-    assert len(keys.ids) == 0
-    assert keys.normalized.shape == (0, 2)
+@given(st.text(st.characters(max_codepoint=127)))
+def test_the_short_way_for_ascii_leads_to_the_same(text: str) -> None:
+    assert normalized(text) == normalized(text + "\u00e9").removesuffix("\u00e9").rstrip(" ")

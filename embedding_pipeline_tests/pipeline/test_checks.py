@@ -59,7 +59,8 @@ def failed(datasets: Datasets, dimensions: int = 8) -> set[str]:
 
 
 def account(datasets: Datasets, **held: set[str]) -> CheckVerdict:
-    return checks.every_chunk_accounted_for(datasets, SPACE, DAY, **held)
+    sets = (held.get(what, set()) for what in ("quarantined", "deferred"))
+    return checks.every_chunk_accounted_for(datasets, SPACE, DAY, *sets)
 
 
 def counts(verdict: CheckVerdict) -> dict[str, object]:

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedding_pipeline.dedup.config import DedupConfig
-from embedding_pipeline.errors import DataError, NotAvailableYet
+from embedding_pipeline.errors import DataError
 from embedding_pipeline.pipeline.dedupe import build_deduped_chunks
-from embedding_pipeline.pipeline.reports import DedupReport
+from embedding_pipeline.pipeline.reports import Cluster, DedupReport
 from embedding_pipeline.vectors.datasets import Datasets
 from embedding_pipeline.vectors.partition import PartitionFile
 from embedding_pipeline_tests.clock import FakeClock
@@ -33,8 +33,9 @@ def test_each_text_once_and_copies_listed(datasets: Datasets, clock: FakeClock) 
         partition=DAY,
         chunks_in=5,
         chunks_out=3,
-        duplicates={"exact": 1, "normalized": 1},
+        duplicates={"exact": 1, "normalized": 1, "near": 0},
         tokens_saved=4,
+        clusters=(Cluster("c2", DAY, 3),),
     )
     raw = {row["chunk_id"]: row for row in rows(datasets.raw_chunks(DAY))}
     assert rows(datasets.deduped_chunks(DAY)) == [raw["c2"], raw["c1"], raw["c5"]]
@@ -45,7 +46,7 @@ def test_each_text_once_and_copies_listed(datasets: Datasets, clock: FakeClock) 
     ]
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(
     st.lists(
         st.builds(
@@ -111,11 +112,3 @@ def test_damage_half_way_leaves_the_old_files(datasets: Datasets) -> None:
     with pytest.raises(DataError, match="is damaged"):
         build_deduped_chunks(datasets, DedupConfig(), DAY)
     assert datasets.deduped_chunks(DAY).rows() == 8000
-
-
-@pytest.mark.parametrize("config", [DedupConfig(near=True), DedupConfig(scope_days=1)])
-def test_what_is_not_there_yet_is_refused_not_ignored(
-    datasets: Datasets, config: DedupConfig
-) -> None:
-    with pytest.raises(NotAvailableYet, match="not available yet"):
-        build_deduped_chunks(datasets, config, DAY)
