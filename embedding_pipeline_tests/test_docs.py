@@ -18,7 +18,13 @@ from embedding_pipeline.cli.root import root
 from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.settings.tree import Settings
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/cli.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/cli.md",
+    "docs/near-duplicates.md",
+)
 SETTING = re.compile(r"`([a-z_]+(?:\.[a-z_]+)*)`")
 
 

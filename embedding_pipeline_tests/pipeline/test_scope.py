@@ -31,7 +31,8 @@ from embedding_pipeline_tests.vectors.building import (
 
 THIRD, FOURTH = "2025-03-20", "2025-03-21"
 DAYS = [DAY, NEXT, THIRD, FOURTH]
-WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "runs", "away", "from", "it", "all", "again"]
+TEXT = "the quick brown fox jumps over a lazy dog and runs away from it all again"
+WORDS = TEXT.split(" ")
 
 
 def text(*edits: int) -> str:

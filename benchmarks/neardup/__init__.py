@@ -1,0 +1,1 @@
+"""Near-duplicates: quality on labelled pairs, speed and memory beside other libraries."""
