@@ -22,6 +22,7 @@ _COLUMNS = (
     count("permits", "permits"),
     count("tokens", "tokens"),
     Column("waited", "waited_seconds", lambda seconds: f"{seconds:,.1f} s", right=True),
+    count("429s", "refused"),
     count("waiting", "waiting"),
 )
 
@@ -32,8 +33,9 @@ _COLUMNS = (
 def limits(as_json: bool, as_metrics: bool) -> None:
     """The shared rate limits: current rates, fill, 429s, and who got how much.
 
-    With --prometheus, write the output to a file of the node exporter's textfile
-    collector, for example every minute: embedding-pipeline limits --prometheus > FILE
+    With --prometheus, put the output into a file of the node exporter's textfile
+    collector, for example every minute:
+    embedding-pipeline limits --prometheus > F.tmp && mv F.tmp F.prom
     """
     from embedding_pipeline.limits.snapshot import prometheus
     from embedding_pipeline.settings.loading import load_settings

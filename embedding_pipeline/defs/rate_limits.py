@@ -73,12 +73,12 @@ def _table(seen: "Snapshot") -> str:
     lines = [
         f"`{seen.key}`: " + "; ".join(_rate(resource) for resource in seen.resources) + ".",
         "",
-        "| project | priority | permits | tokens | waited, s | waiting |",
-        "|---|---|---:|---:|---:|---:|",
+        "| project | priority | permits | tokens | waited, s | 429s | waiting |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
     lines += [
         f"| {use.project} | {use.priority} | {use.permits:,} | {use.tokens:,} "
-        f"| {use.waited_seconds:,.1f} | {use.waiting:,} |"
+        f"| {use.waited_seconds:,.1f} | {use.refused:,} | {use.waiting:,} |"
         for use in seen.uses
     ]
     return "\n".join(lines)

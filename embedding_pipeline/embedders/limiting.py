@@ -69,7 +69,7 @@ class Limiting(Wrapper):
         """There is a limit after all; those that wait to try again must know of it first."""
         self._unlimited = False
         if news is not None:
-            self.limiter.report(int(api_estimate(texts).sum()), news)
+            self.limiter.report(int(api_estimate(texts).sum()), current_caller(), news)
 
     async def _permit(self, cost: int) -> Permit:
         caller = current_caller()

@@ -171,6 +171,7 @@ else
            requests = new_bucket(MOST_REQUESTS, SAFE_REQUESTS, terms.requests, now)}
 end
 local tokens, requests = state.tokens, state.requests
+for _, b in ipairs({tokens, requests}) do b.since, b.served = b.since or 0, b.served or 0 end
 
 local function rewind(by)
   for _, b in ipairs({tokens, requests}) do
@@ -192,6 +193,18 @@ local function advance()
   state.at = now
 end
 
+local function add(project, priority, permits, spent, waited, refused)
+  local name = project .. "|" .. priority
+  if not state.totals[name] then
+    local size = 0
+    for _ in pairs(state.totals) do size = size + 1 end
+    if size >= MOST_TOTALS then name = OTHERS .. "|" .. priority end
+  end
+  local total = state.totals[name] or {0, 0, 0, 0}
+  state.totals[name] = {total[1] + permits, total[2] + spent, total[3] + waited,
+                        (total[4] or 0) + refused}
+end
+
 local function hear(news)
   local out_tokens, out_requests = ask.out[1], ask.out[2]
   for name, client in pairs(state.clients) do
@@ -200,8 +213,7 @@ local function hear(news)
     end
   end
   local refusal = news.kind ~= "ok"
-  local cost = news.tokens
-  if refusal then cost = 1 end
+  local cost = refusal and 1 or news.tokens
   local rate_tokens, rate_requests = tokens.rate, requests.rate
   learn(tokens, news.limits[1], news.remaining[1], out_tokens, cost)
   learn(requests, news.limits[2], news.remaining[2], out_requests, 1)
@@ -213,9 +225,9 @@ local function hear(news)
   if news.resource ~= "requests" then refuse(tokens, rate_tokens, news.tokens, news, now) end
   if news.resource ~= "tokens" then refuse(requests, rate_requests, 1, news, now) end
   state.blocked_until = max(state.blocked_until, now + min(news.retry_after, LONGEST_BLOCK_MS))
-  local kind = 1
-  if news.kind == "ramp" then kind = 2 end
+  local kind = news.kind == "ramp" and 2 or 1
   state.refusals[kind] = state.refusals[kind] + 1
+  add(news.project, news.priority, 0, 0, 0, 1)
 end
 
 local function post()
@@ -313,17 +325,6 @@ local function move(place)
   lead.served[place.priority + 1] = now
 end
 
-local function count(place)
-  local name = place.project .. "|" .. place.priority
-  if not state.totals[name] then
-    local size = 0
-    for _ in pairs(state.totals) do size = size + 1 end
-    if size >= MOST_TOTALS then name = OTHERS .. "|" .. place.priority end
-  end
-  local total = state.totals[name] or {0, 0, 0}
-  state.totals[name] = {total[1] + 1, total[2] + place.tokens, total[3] + now - place.since}
-end
-
 local function give(place)
   move(place)
   take(tokens, place.tokens)
@@ -337,12 +338,11 @@ local function give(place)
   state.tags[place.project] = max(low, state.tags[place.project] or 0)
     + charge(tokens, requests, place)
   state.served[place.priority + 1] = now
-  count(place)
+  add(place.project, place.priority, 1, place.tokens, now - place.since, 0)
 end
 
 local function wait(place, first)
-  local reserve = terms.reserve
-  if first <= 0 then reserve = 0 end
+  local reserve = first > 0 and terms.reserve or 0
   return max(wait_for(lead.tokens, place.tokens, reserve), wait_for(lead.requests, 1, reserve))
 end
 

@@ -49,11 +49,13 @@ class Permit:
         tokens: its cost.
         granted_at: when, by the store's time, ms.
         waited: seconds from asking to getting.
+        flow: on whose behalf: priority and project.
     """
 
     tokens: int
     granted_at: int
     waited: float
+    flow: tuple[int, str]
 
 
 @dataclass
@@ -130,7 +132,7 @@ class Limiter:
         Raises:
             NoPermit: it took too long, or the shared state cannot be reached.
         """
-        flow = (RANKS[self._tenants.priority(caller)], caller.project)
+        flow = self._flow(caller)
         waiter = _Waiter(
             flow, self._tenants.weight(caller.project), max(tokens, 1), self._clock.monotonic()
         )
@@ -149,6 +151,8 @@ class Limiter:
         self._out = (self._out[0] - permit.tokens, self._out[1] - 1)
         if news is None:
             return
+        priority, project = permit.flow
+        news = replace(news, project=project, priority=priority)
         self._news.append(replace(news, tokens=permit.tokens, granted_at=permit.granted_at))
         del self._news[:-MOST_NEWS]
         if news.kind != "ok":
@@ -157,10 +161,13 @@ class Limiter:
             self._limits_told = news.limits
             self._press()
 
-    def report(self, tokens: int, news: News) -> None:
+    def report(self, tokens: int, caller: Caller, news: News) -> None:
         """What became of a request that was sent without a permit."""
         self._out = (self._out[0] + tokens, self._out[1] + 1)
-        self.settle(Permit(tokens, self._heard_at, 0.0), news)
+        self.settle(Permit(tokens, self._heard_at, 0.0, self._flow(caller)), news)
+
+    def _flow(self, caller: Caller) -> tuple[int, str]:
+        return RANKS[self._tenants.priority(caller)], caller.project
 
     def give_back(self, permit: Permit) -> None:
         """The request was never sent."""
@@ -238,7 +245,7 @@ class Limiter:
         now = self._clock.monotonic()
         for index in answer.granted:
             waiter = heads[index]
-            permit = Permit(waiter.tokens, answer.now, now - waiter.since)
+            permit = Permit(waiter.tokens, answer.now, now - waiter.since, waiter.flow)
             self._out = (self._out[0] + permit.tokens, self._out[1] + 1)
             if waiter.permit.done():  # cancelled while the question was under way
                 self.give_back(permit)

@@ -23,12 +23,10 @@ from typing import Final
 from embedding_pipeline.limits import buckets
 from embedding_pipeline.limits.buckets import Bucket
 from embedding_pipeline.limits.protocol import URGENT, Terms
-from embedding_pipeline.limits.state import State
+from embedding_pipeline.limits.state import State, added
 
 AGEING_MS: Final = 10_000
 WANTS_MS: Final = 5_000
-MOST_TOTALS: Final = 256
-OTHERS: Final = "…"
 MICROS: Final = buckets.UNIT * 1000
 """A cost times this, over a rate, is the time in µs in which the rate makes up for it."""
 
@@ -117,11 +115,8 @@ class Line:
         return rank, order, tag, head.since, head.client, head.index
 
     def _count(self, place: Place) -> None:
-        name = f"{place.project}|{place.priority}"
-        if name not in self.totals and len(self.totals) >= MOST_TOTALS:
-            name = f"{OTHERS}|{place.priority}"
-        permits, tokens, waited = self.totals.get(name, (0, 0, 0))
-        self.totals[name] = (permits + 1, tokens + place.tokens, waited + self._now - place.since)
+        amounts = (1, place.tokens, self._now - place.since, 0)
+        self.totals = added(self.totals, place.project, place.priority, amounts)
 
 
 @dataclass

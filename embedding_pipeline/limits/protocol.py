@@ -66,6 +66,7 @@ class News:
         retry_after: ms the provider asked to wait.
         limits: tokens and requests a minute, by the headers.
         remaining: tokens and requests left, by the headers.
+        project, priority: on whose behalf it was sent.
     """
 
     kind: str
@@ -75,6 +76,8 @@ class News:
     retry_after: int = 0
     limits: tuple[int, int] = (-1, -1)
     remaining: tuple[int, int] = (-1, -1)
+    project: str = ""
+    priority: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from embedding_pipeline.limits import buckets
 from embedding_pipeline.limits.buckets import Bucket
 from embedding_pipeline.limits.line import Line
 from embedding_pipeline.limits.protocol import Answer, Ask, News, Terms
-from embedding_pipeline.limits.state import Client, State, fresh
+from embedding_pipeline.limits.state import Client, State, added, fresh
 
 CLIENT_MS: Final = 60_000
 """After this long without a word, a process is forgotten."""
@@ -102,6 +102,7 @@ def _hear(state: State, terms: Terms, ask: Ask, news: News, now: int) -> State:
         requests=requests,
         blocked_until=max(state.blocked_until, now + wait),
         refusals=(state.refusals[0] + (not ramp), state.refusals[1] + ramp),
+        totals=added(state.totals, news.project, news.priority, (0, 0, 0, 1)),
     )
 
 

@@ -41,6 +41,7 @@ class Use:
     permits: int
     tokens: int
     waited_seconds: float
+    refused: int
     waiting: int
 
 
@@ -76,7 +77,7 @@ def between(before: Snapshot | None, after: Snapshot) -> Snapshot:
     uses = (_less(use, known.get((use.project, use.priority))) for use in after.uses)
     return replace(
         after,
-        uses=tuple(use for use in uses if use.permits or use.waiting),
+        uses=tuple(use for use in uses if use.permits or use.refused or use.waiting),
         refused=_grown(before.refused, after.refused),
         ramp=_grown(before.ramp, after.ramp),
     )
@@ -95,6 +96,7 @@ def _less(use: Use, before: Use | None) -> Use:
         permits=use.permits - before.permits,
         tokens=use.tokens - before.tokens,
         waited_seconds=round(use.waited_seconds - before.waited_seconds, 3),
+        refused=use.refused - before.refused,
     )
 
 
@@ -127,9 +129,10 @@ def _uses(state: State) -> Iterator[Use]:
             waiting[project, priority] = waiting.get((project, priority), 0) + 1
     flows = {(name.rpartition("|")[0], int(name.rpartition("|")[2])) for name in state.totals}
     for project, priority in sorted(flows | set(waiting)):
-        permits, tokens, waited = state.totals.get(f"{project}|{priority}", (0, 0, 0))
+        total = state.totals.get(f"{project}|{priority}", (0, 0, 0, 0))
+        permits, tokens, waited, refused = total
         here = waiting.get((project, priority), 0)
-        yield Use(project, _PRIORITIES[priority], permits, tokens, waited / 1000, here)
+        yield Use(project, _PRIORITIES[priority], permits, tokens, waited / 1000, refused, here)
 
 
 def prometheus(found: Sequence[Snapshot]) -> str:
@@ -151,6 +154,7 @@ _METRICS: Final = (
     ("permits_total", "counter", "Requests that got a permit."),
     ("permit_tokens_total", "counter", "Tokens of those requests, by the estimate bytes / 4."),
     ("wait_seconds_total", "counter", "Time requests waited for a permit."),
+    ("refused_requests_total", "counter", "429s met."),
     ("waiting", "gauge", "Requests at the head of a line."),
 )
 
@@ -171,6 +175,7 @@ def _samples(name: str, snapshot: Snapshot) -> Iterator[str]:
         values.setdefault("permits_total", []).append((labels, use.permits))
         values.setdefault("permit_tokens_total", []).append((labels, use.tokens))
         values.setdefault("wait_seconds_total", []).append((labels, use.waited_seconds))
+        values.setdefault("refused_requests_total", []).append((labels, use.refused))
         values.setdefault("waiting", []).append((labels, use.waiting))
     for labels, value in values.get(name, []):
         pairs = {"key": snapshot.key, **labels}

@@ -6,9 +6,9 @@ here: what happens to it (``sharing``).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from embedding_pipeline.limits import buckets
 from embedding_pipeline.limits.buckets import Bucket
@@ -16,6 +16,11 @@ from embedding_pipeline.limits.protocol import PRIORITIES, Terms
 
 Waiting = tuple[str, int, int, int, int]
 """project, weight, priority, since, tokens"""
+
+Total = tuple[int, int, int, int]
+MOST_TOTALS: Final = 256
+OTHERS: Final = "…"
+"""Projects beyond so many are counted together, so that the state stays small."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class State:
         tags: the fair-queueing tag of each project, where it is above the lowest.
         served: when each priority last got a permit, or began to wait for one.
         clients: processes that are alive.
-        totals: permits, tokens and ms waited, by ``project|priority``.
+        totals: permits, tokens, ms waited and refusals, by ``project|priority``.
         refusals: refusals for the limits, and for the ramp.
     """
 
@@ -49,7 +54,7 @@ class State:
     tags: Mapping[str, int] = field(default_factory=dict)
     served: tuple[int, ...] = (0, 0, 0)
     clients: Mapping[str, Client] = field(default_factory=dict)
-    totals: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    totals: Mapping[str, Total] = field(default_factory=dict)
     refusals: tuple[int, int] = (0, 0)
 
 
@@ -80,9 +85,26 @@ def from_json(text: str | bytes) -> State:
         tags=dict(tree["tags"]),
         served=tuple(tree["served"]),
         clients={name: _client(entry) for name, entry in dict(tree["clients"]).items()},
-        totals={name: tuple(entry) for name, entry in dict(tree["totals"]).items()},
+        totals={name: _total(entry) for name, entry in dict(tree["totals"]).items()},
         refusals=tuple(tree["refusals"]),
     )
+
+
+def added(
+    totals: Mapping[str, Total], project: str, priority: int, amounts: Total
+) -> dict[str, Total]:
+    """The totals with these amounts added to those of a project and priority."""
+    name = f"{project}|{priority}"
+    if name not in totals and len(totals) >= MOST_TOTALS:
+        name = f"{OTHERS}|{priority}"
+    a, b, c, d = totals.get(name, (0, 0, 0, 0))
+    return {**totals, name: (a + amounts[0], b + amounts[1], c + amounts[2], d + amounts[3])}
+
+
+def _total(entry: Sequence[int]) -> Total:
+    """Before refusals were counted by project, there were three figures."""
+    permits, tokens, waited, refused = [*entry, 0][:4]
+    return permits, tokens, waited, refused
 
 
 def _client(entry: Mapping[str, Any]) -> Client:

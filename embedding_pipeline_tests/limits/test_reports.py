@@ -15,11 +15,12 @@ from embedding_pipeline.limits.headers import limits_and_remaining
 from embedding_pipeline.limits.protocol import Ask, News, Terms, Want
 from embedding_pipeline.limits.sharing import exchange
 from embedding_pipeline.limits.snapshot import between, prometheus, snapshots
+from embedding_pipeline.limits.state import MOST_TOTALS, OTHERS, Total, added, from_json, to_json
 from embedding_pipeline.state.store import Store
 
 TERMS = Terms(tokens=60_000, requests=600)
 WANTS = (Want('a "b"', 1000, 0, 1500, 500), Want("c", 1000, 2, 0, 9_900), Want("c", 1000, 2, 0, 9))
-ASK = Ask("me", WANTS, news=(News("refused", "tokens"),))
+ASK = Ask("me", WANTS, news=(News("refused", "tokens", project="c", priority=2),))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,7 @@ def test_a_snapshot_says_who_got_what_and_who_waits() -> None:
         ("c", "bulk", 0, 2),
     ]
     assert (found.refused, found.processes) == (1, 1)
+    assert [use.refused for use in found.uses] == [0, 1]
     state, _ = exchange(state, TERMS, Ask("me", WANTS), 1_790_000_011_000)
     (found,) = snapshots({"k": state})
     assert found.uses[0].permits == 1
@@ -68,7 +70,10 @@ def test_what_was_counted_between_two_snapshots() -> None:
     state, _ = exchange(state, TERMS, Ask("me", news=ASK.news), 1_790_000_000_002)
     (after,) = snapshots({"k": state})
     seen = between(before, after)
-    assert [(use.project, use.permits, use.tokens) for use in seen.uses] == [("d", 1, 7)]
+    assert [(use.project, use.permits, use.tokens) for use in seen.uses] == [
+        ("c", 0, 0),
+        ("d", 1, 7),
+    ]
     assert (seen.refused, between(None, after).refused) == (1, 1)
     busier = replace(before, refused=9, uses=tuple(replace(u, permits=9) for u in after.uses))
     assert between(busier, after).uses == after.uses, "the state was begun anew"
@@ -109,3 +114,20 @@ def test_the_command_prints_what_the_store_holds(
     assert parsed["uses"][0]["tokens"] == 500
     metrics = CliRunner().invoke(root, ["limits", "--prometheus"]).output
     assert metrics.startswith("# HELP embedding_pipeline_limit_")
+
+
+def test_many_projects_are_counted_together() -> None:
+    totals: dict[str, Total] = {}
+    for number in range(MOST_TOTALS + 5):
+        totals = added(totals, f"p{number}", 2, (1, 10, 0, 0))
+    assert len(totals) == MOST_TOTALS + 1
+    assert totals[f"{OTHERS}|2"] == (5, 50, 0, 0)
+
+
+def test_a_state_written_before_refusals_were_counted_by_project_is_read() -> None:
+    state, _ = exchange(None, TERMS, Ask("me", WANTS[:1]), 1_790_000_000_000)
+    tree = json.loads(to_json(state))
+    tree["totals"] = {name: total[:3] for name, total in tree["totals"].items()}
+    for bucket in (tree["tokens"], tree["requests"]):
+        del bucket["since"], bucket["served"]
+    assert from_json(json.dumps(tree)).totals == state.totals

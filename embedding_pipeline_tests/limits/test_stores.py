@@ -85,7 +85,7 @@ async def test_tokens_and_requests_are_taken_all_or_none(opening: Opening) -> No
     state = (await store.states())["k"]
     assert answer.granted == (0,)
     assert answer.retry_after > 5_000
-    assert state.totals["p|2"] == (1, 10, 0)
+    assert state.totals["p|2"] == (1, 10, 0, 0)
 
 
 async def test_limits_learned_by_one_are_known_to_all(opening: Opening) -> None:

@@ -36,6 +36,8 @@ news = st.builds(
     retry_after=st.sampled_from([0, 0, 20, 2_812, 10**9]),
     limits=st.tuples(LIMITS, LIMITS),
     remaining=st.tuples(LIMITS, LIMITS),
+    project=st.sampled_from(["x", "größe"]),
+    priority=st.integers(0, 2),
 )
 
 asks = st.builds(
