@@ -33,7 +33,8 @@ def text(number: int) -> str:
     return f"chunk {number}: what several processes want to have at the same time"
 
 
-async def _batches(texts: list[str]) -> AsyncIterator[WorkBatch]:
+async def batches(texts: list[str]) -> AsyncIterator[WorkBatch]:
+    """The texts as work of one day."""
     for start in range(0, len(texts), BATCH):
         part = texts[start : start + BATCH]
         names = [str(start + i) for i in range(len(part))]
@@ -52,7 +53,7 @@ async def _embed(count: int, tell: Callable[[str], None], go: IO[str]) -> None:
     async with EmbeddingService.open(load_settings()) as service:
         tell("open")
         go.readline()
-        run = service.bulk(_batches(texts), on_progress=report)
+        run = service.bulk(batches(texts), on_progress=report)
         async for filled in run.batches():
             for own, vector, status in zip(
                 filled.work.texts, filled.vectors, filled.status, strict=True
