@@ -73,7 +73,7 @@ class Standing:
     def resets(self) -> str:
         """When it has room again by itself, in words."""
         if self.window.end_ms is None:
-            return "it resets never; raise budgets[].limit_usd"
+            return "it never resets: raise its limit_usd"
         when = datetime.fromtimestamp(self.window.end_ms / 1000, self.zone)
         return f"it resets at {when:%Y-%m-%d %H:%M %Z}"
 

@@ -78,5 +78,5 @@ def _why(undone: Sequence[Backlog], standings: Sequence[Standing], price: int) -
         return "There is room again: run this day again, or switch recovery_sensor on."
     return (
         f"There is no room in {'; '.join(one.words() for one in full)}. Then, or when the limit "
-        "is raised, run this day again; recovery_sensor does it by itself."
+        "is raised, run this day again, or leave it to recovery_sensor."
     )

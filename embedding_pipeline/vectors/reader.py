@@ -4,6 +4,7 @@ Belongs here: ``read_vectors`` and what it joins. Does not belong here: finding
 settings or the active space (``assembly``), and search.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -13,10 +14,12 @@ import pyarrow as pa
 
 from embedding_pipeline.errors import DataError
 from embedding_pipeline.records import Space, embeddings_schema
-from embedding_pipeline.vectors.datasets import Datasets
+from embedding_pipeline.vectors.datasets import Datasets, EmbeddingsFile
 from embedding_pipeline.vectors.fan_out import duplicates_by_date
 from embedding_pipeline.vectors.partition import BATCH_ROWS, PartitionFile
 from embedding_pipeline.vectors.texts import Texts
+
+log = logging.getLogger(__name__)
 
 _IDENTITY: Final = ("chunk_id", "document_id", "project", "content_hash")
 
@@ -82,7 +85,7 @@ def iter_vectors(
     """
     days = days_between(start, end)
     for day in days:
-        datasets.embeddings(space, day, dimensions).rows()
+        _require_whole(datasets.embeddings(space, day, dimensions))
     reader = _Reader(datasets, space, dimensions, with_text, batch_rows)
     of_day = reader.chunks if fan_out else reader.representatives
     return (batch for day in days for batch in of_day(day))
@@ -97,6 +100,20 @@ def days_between(start: str, end: str) -> list[str]:
     if last < first:
         raise DataError(f"the range of days ends ({end}) before it starts ({start})")
     return [str(first + timedelta(days=n)) for n in range((last - first).days + 1)]
+
+
+def _require_whole(file: EmbeddingsFile) -> None:
+    """Every chunk has a vector, or the file says why not. Raises DataError."""
+    rows, counts = file.rows(), file.provenance().counts
+    deferred = counts.get("deferred", 0)
+    without = counts.get("quarantined", 0) + deferred
+    if rows + without != counts.get("chunks", rows + without):
+        raise DataError(
+            f"{file.path} has {rows} vectors of {counts['chunks']} chunks, and reasons for only "
+            f"{without} of those without; {file.remedy}"
+        )
+    if deferred:
+        log.warning("%d chunks of %s are deferred and have no vector yet", deferred, file.day)
 
 
 @dataclass(frozen=True)
