@@ -24,6 +24,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "docs/cli.md",
     "docs/near-duplicates.md",
+    "docs/costs.md",
 )
 SETTING = re.compile(r"`([a-z_]+(?:\.[a-z_]+)*)`")
 

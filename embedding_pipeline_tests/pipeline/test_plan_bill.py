@@ -84,22 +84,26 @@ def oddities(data: Path) -> dict[str, list[dict[str, Any]]]:
     return spread(rows)
 
 
-def settings_in(folder: Path, fake: FakeOpenAI, first: str) -> Settings:
+def settings_in(folder: Path, fake: FakeOpenAI, first: str, scope_days: int) -> Settings:
     return settings_for(
         folder / "data",
         fake.base_url,
         source={"kind": "files", "path": f"{folder}/{{date}}.jsonl"},
         partitions={"start_date": first},
         retry={"timeout_seconds": 60},
+        dedup={"scope_days": scope_days},
     )
 
 
-@pytest.mark.parametrize("corpus", [listings, languages, code, oddities])
+@pytest.mark.parametrize(
+    ("corpus", "scope_days"),
+    [(listings, 0), (listings, 2), (languages, 0), (code, 1), (oddities, 0)],
+)
 async def test_the_bill_is_the_plan(
-    corpus: Any, shared_data: Path, tmp_path: Path, fake_openai: FakeOpenAI
+    corpus: Any, scope_days: int, shared_data: Path, tmp_path: Path, fake_openai: FakeOpenAI
 ) -> None:
     days = write(tmp_path, corpus(shared_data))
-    settings = settings_in(tmp_path, fake_openai, days[0])
+    settings = settings_in(tmp_path, fake_openai, days[0], scope_days)
     plan = await plan_spending(settings, days)
     booked = await run(settings, days)
     assert fake_openai.books.tokens > 10_000
