@@ -180,7 +180,7 @@ def _samples(name: str, snapshot: Snapshot) -> Iterator[str]:
     for labels, value in values.get(name, []):
         pairs = {"key": snapshot.key, **labels}
         inside = ",".join(f'{label}="{_escaped(text)}"' for label, text in pairs.items())
-        yield f"{_PREFIX}{name}{{{inside}}} {value:g}"
+        yield f"{_PREFIX}{name}{{{inside}}} {value}"
 
 
 def _escaped(text: str) -> str:

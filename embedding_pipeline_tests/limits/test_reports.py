@@ -88,6 +88,8 @@ def test_metrics_are_in_prometheus_text_format() -> None:
         'embedding_pipeline_limit_permit_tokens_total{key="k",project="a \\"b\\"",'
         'priority="urgent"} 500' in lines
     )
+    long = replace(state, totals={"p|2": (1, 123_456_789, 0, 0)})
+    assert "123456789\n" in prometheus(snapshots({"k": long})), "counters in full"
     assert all(
         line.startswith(("# HELP ", "# TYPE ", "embedding_pipeline_limit_")) for line in lines
     )
