@@ -5,25 +5,27 @@ Belongs here: finding the parts. Does not belong here: figures, advice or drawin
 """
 
 import asyncio
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import pyarrow.parquet as pq
-from sqlalchemy import Connection
 
 from embedding_pipeline.assembly.parts import build_counter, build_datasets, has_state, open_store
 from embedding_pipeline.catalog import MODELS
 from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.errors import DataError
 from embedding_pipeline.ledger.spending import local_day
-from embedding_pipeline.pipeline.history import gathering
+from embedding_pipeline.pipeline.history import gathering, what_if
 from embedding_pipeline.pipeline.history.advice import Advice, Circumstances, advise
-from embedding_pipeline.pipeline.history.figures import History, Overlap, Spending
+from embedding_pipeline.pipeline.history.figures import History, NearCopies, Overlap, Spending
 from embedding_pipeline.pipeline.history.report import render, spending_table
 from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.vectors.atomic import replacing
+
+T = TypeVar("T")
 
 REPORT: Final = "cost_history/report.html"
 SPENDING: Final = "spending.parquet"
@@ -46,34 +48,50 @@ async def cost_history(settings: Settings, clock: Clock | None = None) -> CostHi
     clock = clock or SystemClock()
     datasets, zone = build_datasets(settings), settings.zone
     saved, partitions = await asyncio.to_thread(gathering.savings, datasets)
-    spent, overlap = await _booked(settings, clock)
+    booked = await _booked(settings, clock)
     history = History(
         today=local_day(int(clock.now() * 1000), zone),
-        spending=spent,
+        spending=booked.spending,
         savings=saved,
         stored=await asyncio.to_thread(gathering.stored, datasets),
         partitions=partitions,
-        overlap=overlap,
+        overlap=booked.overlap,
+        near=booked.near,
     )
     return CostHistory(history, tuple(advise(history, circumstances(settings))))
 
 
-async def _booked(settings: Settings, clock: Clock) -> tuple[list[Spending], Overlap | None]:
-    """What needs the ledger; nothing where there is none yet."""
+@dataclass(frozen=True)
+class _Booked:
+    """What needs the ledger."""
+
+    spending: Sequence[Spending] = ()
+    overlap: Overlap | None = None
+    near: NearCopies | None = None
+
+
+async def _booked(settings: Settings, clock: Clock) -> _Booked:
+    """Nothing where there is no ledger yet; a damaged day is its own check's business."""
     if not has_state(settings):
-        return [], None
-    zone, datasets = settings.zone, build_datasets(settings)
+        return _Booked()
+    zone, datasets, space = settings.zone, build_datasets(settings), settings.model_spec.space
     counter, limit = build_counter(settings), settings.chunking.overlap_tokens
-
-    def overlap(connection: Connection) -> Overlap | None:
-        try:
-            return gathering.overlap(connection, datasets, counter, limit) if limit else None
-        except DataError:  # a damaged day is its own check's business
-            return None
-
+    kept = await _unless_damaged(asyncio.to_thread(what_if.candidates, datasets, settings.dedup))
     with open_store(settings, clock) as store:
-        spent = await store.read(lambda connection: gathering.spending(connection, zone))
-        return spent, await store.read(overlap)
+        return _Booked(
+            await store.read(lambda c: gathering.spending(c, zone)),
+            await _unless_damaged(
+                store.read(lambda c: gathering.overlap(c, datasets, counter, limit))
+            ),
+            await store.read(lambda c: what_if.paid(c, space, kept)) if kept else None,
+        )
+
+
+async def _unless_damaged(work: Awaitable[T]) -> T | None:
+    try:
+        return await work
+    except DataError:
+        return None
 
 
 def circumstances(settings: Settings) -> Circumstances:
@@ -90,6 +108,7 @@ def circumstances(settings: Settings) -> Circumstances:
         shortens=frozenset(str(spec.space) for spec in MODELS if spec.supports_dimensions),
         price=settings.model_spec.nano_usd_per_token,
         overlap_tokens=settings.chunking.overlap_tokens,
+        near=settings.dedup.near,
     )
 
 

@@ -20,6 +20,7 @@ LEAST_DUPLICATES: Final = 0.2
 """Share of a project's chunks that are copies."""
 
 LEAST_CHUNKS: Final = 100
+LEAST_NEAR: Final = 10
 LEAST_BYTES: Final = 50 << 20
 
 
@@ -54,6 +55,7 @@ class Circumstances:
         shortens: spaces whose vectors can be shortened.
         price: nano-USD a token of the settings' model; None where unknown.
         overlap_tokens: the setting ``chunking.overlap_tokens``.
+        near: whether near-duplicates are left out already, at the present threshold.
     """
 
     batch_prices: Mapping[str, int] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class Circumstances:
     shortens: frozenset[str] = frozenset()
     price: int | None = None
     overlap_tokens: int = 0
+    near: bool = False
 
 
 def advise(history: History, now: Circumstances) -> list[Advice]:
@@ -118,21 +121,23 @@ def _duplicates(history: History, _now: Circumstances) -> Iterator[Advice]:
 
 
 def _near_copies(history: History, now: Circumstances) -> Iterator[Advice]:
-    """Projects that pay for near copies, where those are not left out."""
+    """Projects that pay for near copies, which a looser threshold would leave out."""
     near = history.near
     if near is None or now.price is None:
         return
+    setting = f"dedup.threshold: {near.threshold:g}"
+    setting = setting if now.near else f"dedup.near: true with {setting}"
     for project, chunks in sorted(near.chunks.items()):
-        saves = near.tokens[project] * now.price
-        if chunks < 10:
+        if chunks < LEAST_NEAR:
             continue
+        saves = near.tokens[project] * now.price
         yield Advice(
             "near_duplicates",
             f"{project} pays for near duplicates",
-            f"Of the days {near.days[0]} to {near.days[-1]}, {chunks:,} chunks of {project} "
-            f"({near.tokens[project]:,} tokens, {usd(saves)}) are at least {near.threshold:.0%} "
-            f"the same as another one. dedup.near: true with dedup.threshold: {near.threshold:g} "
-            "leaves them out.",
+            f"Of the days {near.days[0]} to {near.days[-1]}, {chunks:,} chunks that {project} "
+            f"paid for ({near.tokens[project]:,} tokens, {usd(saves)}) are at least "
+            f"{near.threshold:.0%} the same as another one. {setting} leaves them out. Whether "
+            "they are copies to you, the figures cannot tell.",
             saves_nano_usd=saves,
             evidence={"project": project, "chunks": chunks, "tokens": near.tokens[project]},
         )

@@ -103,12 +103,12 @@ class Overlap:
 
 @dataclass(frozen=True)
 class NearCopies:
-    """What near-duplicate detection would have left out of some days, by project.
+    """What a looser near-duplicate detection would have left out of some days, by project.
 
     Attributes:
         days: the days looked at.
-        threshold: the similarity from which on chunks count as copies.
-        chunks, tokens: of each project, embedded though near copies.
+        threshold: its threshold: the similarity from which on chunks count as copies.
+        chunks, tokens: of each project: near copies that it paid for.
     """
 
     days: tuple[str, ...]
@@ -128,7 +128,7 @@ class History:
         stored: vectors by space.
         partitions: finished partitions.
         overlap: how much chunks repeat; None where nothing was split, or nothing measured.
-        near: near copies that were embedded; None where they are left out already.
+        near: near copies that were paid for; None where nothing was looked at.
     """
 
     today: date

@@ -107,8 +107,10 @@ def overlap(
         connection: a reading transaction, for what these days have cost.
         datasets: where the chunks are.
         counter: counts the repeated text.
-        limit: the setting ``chunking.overlap_tokens``.
+        limit: the setting ``chunking.overlap_tokens``; at 0 there is nothing to measure.
     """
+    if limit == 0:
+        return None
     days: list[str] = []
     tokens = repeated = pairs = 0
     for day in reversed(datasets.days("raw_chunks")):

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from embedding_pipeline.assembly.history import cost_history, write_report
 from embedding_pipeline.assembly.parts import build_datasets
 from embedding_pipeline.assembly.service import EmbeddingService
+from embedding_pipeline.dedup.config import DedupConfig
 from embedding_pipeline.pipeline.cost import build_cost_summary
 from embedding_pipeline.pipeline.embed import build_embeddings
-from embedding_pipeline.pipeline.history import gathering
+from embedding_pipeline.pipeline.history import gathering, what_if
 from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline_tests.engine.quick import QuickClock, settings_for
 from embedding_pipeline_tests.fake_openai.server import KEY, FakeOpenAI
@@ -90,7 +91,7 @@ async def test_a_damaged_file_does_not_take_the_report_down(settings: Settings) 
 
 async def test_nothing_there_is_an_empty_history(tmp_path: Path) -> None:
     found = await cost_history(settings_for(tmp_path / "none", "http://127.0.0.1:9/v1"))
-    assert found.history.spending == []
+    assert not found.history.spending
     assert found.advice == ()
     assert not (tmp_path / "none").exists()
 
@@ -104,3 +105,45 @@ def test_the_longest_common_end_and_beginning(left: str, right: str, limit: int)
 
 def test_a_space_names_its_model() -> None:
     assert gathering.model_of("local/use#0db566fd@512") == "local/use"
+
+
+SENTENCE = "the quick brown fox jumps over the lazy dog and runs into the dark green wood again"
+
+
+async def test_near_copies_that_a_project_paid_for(tmp_path: Path, fake_openai: FakeOpenAI) -> None:
+    rows = [
+        {"id": n, "text": f"{SENTENCE} {SENTENCE} number {n}", "project": "p"} for n in range(12)
+    ]
+    rows += [{"id": f"o{n}", "text": f"other text {n} " * 9, "project": "q"} for n in range(12)]
+    (tmp_path / f"{DAYS[0]}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = settings_for(
+        tmp_path / "data",
+        fake_openai.base_url,
+        source={"kind": "files", "path": f"{tmp_path}/{{date}}.jsonl"},
+        partitions={"start_date": DAYS[0]},
+        dedup={"near": False, "threshold": 0.8},
+    )
+    await chunks_of(made, DAYS[:1])
+    datasets = build_datasets(made)
+    before = sorted(path.name for path in made.data_path.iterdir())
+    async with EmbeddingService(settings=made, api_key=KEY, clock=QuickClock()) as service:
+        await build_embeddings(service, datasets, DAYS[:1])
+    found = await cost_history(made)
+    assert found.history.near is not None
+    assert found.history.near.threshold == 0.8
+    assert found.history.near.chunks == {"p": 11}
+    advice = next(one for one in found.advice if one.topic == "near_duplicates")
+    assert advice.saves_nano_usd == 20 * found.history.near.tokens["p"]
+    assert "dedup.near: true with dedup.threshold: 0.8" in advice.text
+    assert {*before, "embeddings", "state.db"} >= {
+        path.name for path in made.data_path.iterdir() if not path.name.startswith("state.db-")
+    }, "nothing of the second deduplication is left"
+
+
+@pytest.mark.parametrize(
+    ("near", "threshold", "looser"), [(False, 0.9, 0.9), (True, 0.9, 0.8), (True, 0.75, None)]
+)
+def test_the_next_threshold_to_consider(near: bool, threshold: float, looser: float | None) -> None:
+    wanted = what_if.looser(DedupConfig(near=near, threshold=threshold))
+    assert (wanted and wanted.threshold) == looser
+    assert wanted is None or wanted.near
