@@ -72,6 +72,11 @@ class Books:
     async def begin(self, flying: Flying, items: Sequence[Item]) -> list[Item]:
         """Claim what is free for the flight; returns what is stored or fetched elsewhere."""
         now = self._now_ms()
+        if self._purse is not None:
+            flying.deferred = self._purse.hopeless(items, now)
+            items = [item for item in items if item.digest not in flying.deferred]
+            if not items:
+                return []
         owed, self._owed = self._owed, []
 
         def work(connection: Connection) -> tuple[list[Item], list[Item]]:
@@ -104,7 +109,8 @@ class Books:
         admission = purse.admit(connection, flight_id, free, now)
         if admission.waiting and sweep(connection, now, asking=owner):
             admission = purse.admit(connection, flight_id, free, now)
-        flying.waiting, flying.deferred = admission.waiting, admission.refused
+        flying.waiting = admission.waiting
+        flying.deferred.update(admission.refused)
         return list(admission.granted)
 
     def _free(

@@ -47,10 +47,27 @@ class Purse:
         self._budgets = budgets
         self._price = price
         self._stopped: Deferral | None = None
+        self._seen: Sequence[Standing] = ()
 
     def most(self, item: Item) -> int:
         """nano-USD one text can be billed at most."""
         return max(item.tokens, item.estimate) * self._price
+
+    def hopeless(self, items: Sequence[Item], now: int) -> dict[Digest, Deferral]:
+        """Those that are known to cost more than a budget has left, without asking again.
+
+        What is unspent of a period only shrinks: a run that goes on past its budget is told
+        so without a transaction for each request.
+        """
+        current = [one for one in self._seen if one.window.holds(now)]
+        refused: dict[Digest, Deferral] = {}
+        for item in items if current else ():
+            cost, account = self.most(item), item.account
+            for one in current:
+                short = cost > one.limit_nano - one.spent_nano
+                if short and one.concerns(account.project, account.user):
+                    refused[item.digest] = _deferral(one)
+        return refused
 
     def admit(
         self, connection: Connection, flight_id: str, items: Sequence[Item], now: int
@@ -58,7 +75,7 @@ class Purse:
         """Reserve for as many items as there is money for."""
         if self._stopped is not None:
             return Admission((), (), {item.digest: self._stopped for item in items})
-        standings = self._budgets.keep(connection, now, now)
+        self._seen = standings = self._budgets.keep(connection, now, now)
         asks = [Ask(i.account.project, i.account.user, self.most(i)) for i in items]
         verdict = afford(asks, [standing.room for standing in standings])
         granted = [items[index] for index in verdict.fits]

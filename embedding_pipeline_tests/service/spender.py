@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import UTC
 from typing import Self
@@ -19,9 +20,10 @@ from embedding_pipeline.ledger.budgets import Budgets
 from embedding_pipeline.ledger.config import BudgetConfig
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import EmbeddingResult, Kind, Usage
+from embedding_pipeline.service.bulk import BulkRun
 from embedding_pipeline.service.config import ServiceConfig
 from embedding_pipeline.service.core import ServiceCore
-from embedding_pipeline.service.work import Row
+from embedding_pipeline.service.work import FilledBatch, Row
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.service.harness import (
     MAX_TOKENS,
@@ -31,7 +33,7 @@ from embedding_pipeline_tests.service.harness import (
     Provider,
     rules,
 )
-from embedding_pipeline_tests.service.streams import batch, drain, stream
+from embedding_pipeline_tests.service.streams import batch, stream
 
 A_REQUEST = 5
 """Texts in one request."""
@@ -108,9 +110,14 @@ async def run(job: Job) -> dict[str, int]:
         print("open", flush=True)  # noqa: T201
         await asyncio.to_thread(sys.stdin.readline)
         runs = [service.bulk(stream(_work(job, worker))) for worker in range(job.workers)]
-        filled = [one for done in await asyncio.gather(*map(drain, runs)) for one in done]
+        filled = [one for done in await asyncio.gather(*map(_drain, runs)) for one in done]
     ends = [int(status) for one in filled for status in one.status]
     return {row.name.lower(): ends.count(row) for row in Row}
+
+
+async def _drain(run: BulkRun) -> list[FilledBatch]:
+    async with aclosing(run.batches()) as batches:
+        return [one async for one in batches]
 
 
 def _work(job: Job, worker: int) -> list:  # type: ignore[type-arg]

@@ -91,7 +91,8 @@ def spend(
     more comes, finds them dead, and goes on with what they left.
     """
     limit = processes * workers * texts * TOKENS // 10
-    job = Job(url, str(folder / "bill"), "", workers, texts, limit)
+    latency = 0.3 if kill else 0.02  # long enough for a kill to strike requests
+    job = Job(url, str(folder / "bill"), "", workers, texts, limit, latency)
     began = time.monotonic()
     jobs = [replace(job, name=f"p{number}") for number in range(processes)]
     with Store(url, SystemClock()) as store, Watcher(job) as watcher:
@@ -102,6 +103,7 @@ def spend(
             _until(lambda: standing(store, job).spent_nano >= limit * PRICE // 4)
             for one in spenders[::2]:
                 one.kill()
+            for one in spenders[::2]:
                 one.communicate()
         ends = [_end(one) for one in (spenders[1::2] if kill else spenders)]
         if kill:

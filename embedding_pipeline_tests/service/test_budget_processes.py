@@ -43,5 +43,4 @@ def test_half_of_them_are_killed_and_the_books_hold_whatever_was_billed(
 ) -> None:
     found = spend(url, tmp_path, processes=4, workers=4, texts=100, kill=True)
     assert_kept(found)
-    assert found.unknown >= found.billed - found.settled >= 0
-    assert found.settled + found.unknown >= found.billed
+    assert found.unknown >= found.billed - found.settled > 0, "kills struck requests"

@@ -98,7 +98,7 @@ async def test_what_others_have_reserved_is_waited_for(
     """Their bill is smaller than what was reserved, and the difference is used."""
     limit = budgets(all=10)
     provider.gate = asyncio.Event()
-    one, two = (open_fetcher(store, provider, clock, budgets=limit) for _ in "12")
+    one, two = (open_fetcher(store, provider, clock, budgets=limit, patience=1e9) for _ in "12")
     long = Item(digest_of("aaaa"), "aaaa", 4, 8, OTHER)  # 8 reserved, 4 billed
     first = asyncio.create_task(collect(one, [long]))
     await provider.reached()
