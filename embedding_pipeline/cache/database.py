@@ -4,12 +4,13 @@ Belongs here: statements on ``vectors`` and ``spaces``, to be run inside the cal
 transaction. Does not belong here: transactions, or deciding what to fetch.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from embedding_pipeline.cache import groups
 from embedding_pipeline.cache.codec import decode_into, encode
@@ -43,8 +44,13 @@ def space_id(connection: Connection, space: Space) -> int:
 
 
 def store_identity(connection: Connection) -> str:
-    """What sets this store apart from others: 32 hex characters, made with it."""
+    """What sets this store apart from others, and from itself before a purge: 32 hex digits."""
     return str(connection.scalar(select(identity.c.id)))
+
+
+def renew_identity(connection: Connection) -> None:
+    """Make what other tiers hold for this store unreachable: it is not what it was."""
+    connection.execute(update(identity).values(id=uuid.uuid4().hex))
 
 
 def get_many(

@@ -30,14 +30,24 @@ class DurableTier:
         number: the space's number there.
         space: the space.
         uses: told which entries' vectors were read.
+        identity: the store's, as the other tiers know it; "" where that does not matter.
     """
 
     name: Final = "database"
 
-    def __init__(self, store: Store, number: int, space: Space, uses: Uses | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        number: int,
+        space: Space,
+        uses: Uses | None = None,
+        *,
+        identity: str = "",
+    ) -> None:
         self._store = store
         self._uses = uses or Uses()
         self._number = number
+        self._identity = identity
         self.space = space
 
     async def get_many(self, digests: Sequence[Digest]) -> Lookup:
@@ -51,17 +61,19 @@ class DurableTier:
 
     async def confirm(
         self, held: Sequence[Digest], wanted: Sequence[Digest]
-    ) -> tuple[set[Digest], Lookup]:
+    ) -> tuple[set[Digest] | None, Lookup]:
         """Which of the keys ``held`` by another tier are here too, and what is here of others.
 
-        One transaction. Only what is here was paid for and is in the books.
+        One transaction. Only what is here was paid for and is in the books. None instead of
+        the keys when a purge has made another store of this one: what others hold for the
+        old one says nothing any more.
 
         Raises:
             StateError: the store cannot be read.
         """
         number, space = self._number, self.space
 
-        def work(connection: Connection) -> tuple[set[Digest], Lookup]:
+        def work(connection: Connection) -> tuple[set[Digest] | None, Lookup]:
             there = self._present(connection, held)
             return there, database.get_many(connection, number, space, wanted)
 
@@ -71,7 +83,7 @@ class DurableTier:
             await self._repair(found.damaged)
         return there, found
 
-    def _present(self, connection: Connection, held: Sequence[Digest]) -> set[Digest]:
+    def _present(self, connection: Connection, held: Sequence[Digest]) -> set[Digest] | None:
         """Which of these are here; of a few it is noted that they are used.
 
         Of many that would be as dear as reading them, and bulk reads them here anyway when
@@ -79,6 +91,8 @@ class DurableTier:
         """
         if not held:
             return set()
+        if self._identity and database.store_identity(connection) != self._identity:
+            return None
         if len(held) > FEW:
             return database.existing(connection, self._number, held)
         paid = database.paid_by(connection, self._number, held)

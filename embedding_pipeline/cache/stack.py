@@ -8,6 +8,7 @@ for: what the durable tier does not know is not served, so that the books hold, 
 was evicted or purged is gone on every machine at once.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -36,6 +37,9 @@ class Answer:
     damaged: int
 
 
+log = logging.getLogger(__name__)
+
+
 class Stack:
     """Tiers over the durable one.
 
@@ -45,7 +49,7 @@ class Stack:
     """
 
     def __init__(self, near: Sequence[CacheTier], durable: DurableTier) -> None:
-        self._near = tuple(near)
+        self._opened = self._near = tuple(near)
         self._durable = durable
 
     def under(self, nearest: CacheTier) -> "Stack":
@@ -71,6 +75,8 @@ class Stack:
             if len(merged.open):
                 merged.add(tier.name, await tier.get_many(merged.missing()))
         durable = await self._settle(merged)
+        if durable is None:
+            return await self.get_many(digests)
         await self._fill(merged)
         return Lookup(merged.found, merged.vectors, durable.damaged), merged.answers
 
@@ -81,13 +87,21 @@ class Stack:
 
     async def aclose(self) -> None:
         """Close the tiers above the durable one."""
-        for tier in self._near:
+        for tier in self._opened:
             await tier.aclose()
 
-    async def _settle(self, merged: "_Merged") -> Lookup:
-        """The durable tier's word on what was found, and its own finds."""
+    async def _settle(self, merged: "_Merged") -> Lookup | None:
+        """The durable tier's word on what was found, and its own finds.
+
+        None when the other tiers speak of a store that was purged since: they are left out
+        from then on.
+        """
         held = merged.present()
         there, found = await self._durable.confirm(held, merged.missing())
+        if there is None:
+            log.warning("the cache was purged: only its database is used until the next start")
+            self._near = ()
+            return None
         merged.add(self._durable.name, found)
         unknown = {*held} - there
         if unknown:

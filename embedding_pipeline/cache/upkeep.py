@@ -71,9 +71,17 @@ async def evict(
 async def purge(
     store: Store, number: int, on_step: Callable[[int], None] = lambda _: None
 ) -> Evicted:
-    """Remove every vector of a space, and the names given to them. The ledger stays."""
+    """Remove every vector of a space, and the names given to them. The ledger stays.
+
+    What other tiers hold is not served any more, whatever is stored under its keys later.
+    """
     done = await evict(store, Policy(only=number), on_step)
-    await store.write(lambda c: c.execute(delete(names).where(names.c.space_id == number)))
+
+    def work(connection: Connection) -> None:
+        connection.execute(delete(names).where(names.c.space_id == number))
+        database.renew_identity(connection)
+
+    await store.write(work)
     return done
 
 
@@ -157,9 +165,11 @@ def not_unit(digests: Sequence[Digest], found: Lookup) -> list[Digest]:
 def remove_bad(connection: Connection, number: int, space: Space, digests: Sequence[Digest]) -> int:
     """Remove those of the entries that are bad in this transaction; returns how many."""
     found = database.get_many(connection, number, space, digests)
-    bad = [*found.damaged, *not_unit(digests, found)]
-    database.forget(connection, number, bad)
-    return len(bad)
+    crooked = not_unit(digests, found)
+    database.forget(connection, number, [*found.damaged, *crooked])
+    if crooked:
+        database.renew_identity(connection)  # other tiers hold them too, and see nothing wrong
+    return len(found.damaged) + len(crooked)
 
 
 async def _keys(store: Store, number: int) -> AsyncIterator[list[Digest]]:

@@ -126,7 +126,9 @@ class ServiceCore:
             stack.push_async_callback(asyncio.to_thread, self.store.close)
             number, identity = await self.store.write(self._sign_on)
             stack.push_async_callback(self._lease.end)
-            durable = DurableTier(self.store, number, self.space, self._keeper.uses)
+            durable = DurableTier(
+                self.store, number, self.space, self._keeper.uses, identity=identity
+            )
             cache = Stack(self._tiers(identity), durable)
             stack.push_async_callback(cache.aclose)
             await stack.enter_async_context(self._embedder)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from embedding_pipeline.cache import database
+from embedding_pipeline.cache import database, upkeep
 from embedding_pipeline.cache.durable import DurableTier
 from embedding_pipeline.cache.memory import MemoryTier
 from embedding_pipeline.cache.stack import Answer, Stack
@@ -99,6 +99,24 @@ async def test_what_the_durable_tier_does_not_know_is_served_by_nobody(store: St
         ("memory", [0, 1, 2], [False, True, False]),
         ("database", [0, 2], [False, False]),
     ]
+
+
+async def test_after_a_purge_what_others_hold_is_never_served_again(store: Store) -> None:
+    """Not even when another vector is stored under its key, say after a wrong import."""
+    tested = await tiers(store)
+    identity = await store.read(database.store_identity)
+    stack = Stack(tested.near, DurableTier(store, tested.number, SPACE, identity=identity))
+    await tested.hold(0, [0])
+    await tested.hold(2, [0, 1])
+    assert (await stack.get_many(KEYS[:2]))[0].vectors[:, 1].tolist() == [0, 2]
+    await upkeep.purge(store, tested.number)
+    assert not (await stack.get_many(KEYS[2:3]))[0].found.any()
+    await tested.hold(2, [0])
+    found, answers = await stack.get_many(KEYS[:2])
+    assert found.found.tolist() == [True, False]
+    assert found.vectors[0, 1] == 2, "the one stored after the purge"
+    assert [answer.tier for answer in answers] == ["database"]
+    assert await store.read(database.store_identity) != identity
 
 
 async def test_new_vectors_are_told_to_every_near_tier(store: Store) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from embedding_pipeline.records import Space, Vectors, digest_of
 from embedding_pipeline.state.store import Store
-from embedding_pipeline_tests.cache.tiers import CODED, KINDS, Subject, opened
+from embedding_pipeline_tests.cache.tiers import CODED, KINDS, Stacked, Subject, opened
 from embedding_pipeline_tests.clock import FakeClock
 from embedding_pipeline_tests.stores import url_in
 
@@ -117,6 +117,21 @@ def _flipped(value: bytes, bit: int) -> bytes:
     damaged = bytearray(value)
     damaged[bit // 8] ^= 1 << bit % 8
     return bytes(damaged)
+
+
+@pytest.mark.parametrize("kind", ["stack on sqlite", "stack on postgres"], indirect=True)
+@pytest.mark.parametrize("where", ["redis", "durable"])
+async def test_a_tier_that_is_damaged_alone_costs_nothing(tier: Subject, where: str) -> None:
+    """The other one answers; and what Redis had is put right."""
+    assert isinstance(tier, Stacked)
+    await tier.put(KEYS[:3], rows(3))
+    values = await tier.values(KEYS[:3])
+    broken = tier.redis if where == "redis" else tier.durable
+    await broken.overwrite(KEYS[:3], [_flipped(value, 99) for value in values])
+    found = await tier.get(KEYS[:3])
+    assert found.found.all()
+    assert (found.vectors == rows(3)).all()
+    assert await tier.redis.values(KEYS[:3]) == values
 
 
 @pytest.mark.parametrize("kind", CODED, indirect=True)

@@ -102,7 +102,7 @@ class Stacked:
     """Memory and Redis over the durable tier; each look starts with an empty memory."""
 
     def __init__(self, redis: RedisTier, client: "Redis", durable: Durable) -> None:
-        self._redis, self._durable = Near(redis, client), durable
+        self.redis, self.durable = Near(redis, client), durable
         self._stack = Stack([redis], durable._tier)
         self._width = durable._space.native_dimensions
 
@@ -112,17 +112,17 @@ class Stacked:
         return found
 
     async def put(self, digests: Sequence[Digest], vectors: Vectors) -> None:
-        await self._durable.put(digests, vectors)
+        await self.durable.put(digests, vectors)
         await self._stack.put_many(digests, vectors)
 
     async def values(self, digests: Sequence[Digest]) -> list[bytes]:
-        durable, near = await self._durable.values(digests), await self._redis.values(digests)
+        durable, near = await self.durable.values(digests), await self.redis.values(digests)
         assert durable == near
         return durable
 
     async def overwrite(self, digests: Sequence[Digest], values: Sequence[bytes]) -> None:
-        await self._durable.overwrite(digests, values)
-        await self._redis.overwrite(digests, values)
+        await self.durable.overwrite(digests, values)
+        await self.redis.overwrite(digests, values)
 
 
 @asynccontextmanager
