@@ -25,6 +25,7 @@ DOCUMENTS = (
     "docs/cli.md",
     "docs/near-duplicates.md",
     "docs/costs.md",
+    "docs/cache-commands.md",
 )
 SETTING = re.compile(r"`([a-z_]+(?:\.[a-z_]+)*)`")
 

@@ -43,15 +43,17 @@ def _in_process(which: str, folder: str, chunks: int) -> dict[str, float]:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.cache.rerun", which, folder]
     done = subprocess.run(
         [*command, str(chunks)],
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
-        check=True,
+        check=False,
         env={
             **os.environ,
             "OPENAI_API_KEY": "sk-nobody-is-asked",
             "DAGSTER_DISABLE_TELEMETRY": "1",
         },
     )
+    if done.returncode:
+        raise SystemExit(f"{which} failed:\n{done.stderr[-3000:]}")
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
@@ -64,6 +66,7 @@ def _settings(folder: str):  # type: ignore[no-untyped-def]
             "data_dir": folder,
             "partitions": {"start_date": DAY},
             "source": {"kind": "files", "path": f"{folder}/none-{{date}}.jsonl"},
+            "dedup": {"near": False},
             "embedding": {"model": f"openai/{MODEL}"},
             "providers": [
                 {"name": "openai", "kind": "openai", "base_url": "http://127.0.0.1:9/v1"}
@@ -79,12 +82,17 @@ def prepare(folder: str, chunks: int) -> dict[str, float]:
     from embedding_pipeline.ledger import flights
     from embedding_pipeline.ledger.flights import Flight
     from embedding_pipeline.ledger.shares import Share
+    from embedding_pipeline.pipeline.dedupe import build_deduped_chunks
     from embedding_pipeline.records import Account, Kind, digest_of
-    from embedding_pipeline_tests.engine.chunks import write_deduped
+    from embedding_pipeline_tests.engine.chunks import chunk_batch
 
     settings = _settings(folder)
     space = settings.model_spec.space
-    write_deduped(build_datasets(settings), DAY, (t for n in range(chunks) for t in texts(1, n)))
+    datasets = build_datasets(settings)
+    with datasets.raw_chunks(DAY).writer() as writer:
+        for first in range(0, chunks, MANY):
+            writer.write(chunk_batch(texts(MANY, first), first))
+    build_deduped_chunks(datasets, settings.dedup, DAY)
     account = Account("test", "", DAY)
     with open_store(settings) as store:
         for first in range(0, chunks, MANY):
