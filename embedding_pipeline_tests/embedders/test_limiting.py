@@ -24,6 +24,7 @@ from embedding_pipeline.errors import (
     TransientProviderError,
 )
 from embedding_pipeline.ledger.queries import sums
+from embedding_pipeline.limits.buckets import SAFE_TOKENS
 from embedding_pipeline.limits.callers import on_behalf_of
 from embedding_pipeline.limits.limiter import Limiter
 from embedding_pipeline.limits.protocol import Terms
@@ -112,6 +113,32 @@ def test_waiting_is_measured_and_counted_for_the_caller() -> None:
         assert results[0].limited_seconds == 0
         assert results[-1].limited_seconds == pytest.approx(1.0, abs=0.01)
         assert store.kept["k"].totals["docs|2"][:2] == (11, 11_000)
+        await limiting.aclose()
+
+    in_no_time(scene())
+
+
+def test_a_server_that_names_no_limit_is_held_to_one_once_it_refuses() -> None:
+    async def scene() -> None:
+        clock, store = VirtualClock(), MemoryLimits(VirtualClock())
+        limiter = Limiter(store, "k", "p", Terms(), clock, max_wait_seconds=3_000)
+        refusal = error(RateLimited, 2.0, status=429, type="tokens")
+        limiting = Limiting(Scripted([OK, OK, OK, refusal, OK]), limiter)
+        for _ in range(3):
+            await limiting.embed(["x" * 4_000_000])
+        assert clock.monotonic() == 0, "nobody waits where nobody named a limit"
+        with on_behalf_of("docs", Priority.BULK), pytest.raises(RateLimited):
+            await limiting.embed(TEXTS)
+        await limiting.embed(TEXTS)
+        assert clock.monotonic() >= 2.0, "Retry-After was heard, though there was no permit"
+        state = store.kept["k"]
+        assert state.totals["docs|2"] == (0, 0, 0, 1)
+        assert SAFE_TOKENS <= state.tokens.rate < 2 * SAFE_TOKENS
+        assert state.requests.rate == state.requests.most, "a refusal for tokens is for tokens"
+        assert limiter.limited, "one success more does not make it unlimited again"
+        before = clock.monotonic()
+        await limiting.embed(["x" * 400_000])
+        assert clock.monotonic() > before
         await limiting.aclose()
 
     in_no_time(scene())
