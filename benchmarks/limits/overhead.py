@@ -12,7 +12,7 @@ from embedding_pipeline.limits.callers import Caller
 from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline_tests.limits.load import median, p99
 
-ENDLESS = {"requests_per_minute": 10_000_000, "tokens_per_minute": 1_000_000_000}
+ENDLESS: dict[str, Any] = {"requests_per_minute": 10_000_000, "tokens_per_minute": 1_000_000_000}
 MOST_MS = {"sqlite": 5.0}
 """Promised for the embedded default; the others are there to be compared."""
 

@@ -5,6 +5,7 @@ is a real process; the shares are those of a window after the opening burst.
 """
 
 import time
+from typing import Any
 
 from benchmarks.limits.stage import PATIENCE, Figures, Stage, stage
 from embedding_pipeline_tests.limits import load
@@ -16,25 +17,34 @@ SETTLE = 30.0
 
 
 def killed(store: str, seconds: float) -> Figures:
-    """A process with a full set of requests out is ended by SIGKILL; two others go on."""
+    """A process that holds permits, and one that has requests out, are ended by SIGKILL.
+
+    The server's bucket is not much fuller than the burst, so that what the dead ones hold is
+    not made up for by anything saved. Two others go on.
+    """
     del seconds
+    holding = Work("holds", "dead", tokens=10_000, lanes=4)
+    sending = Work(project="dying", tokens=25_000)
     with stage(store, RPM, TPM) as here:
-        (victim,) = here.start(300.0, [[Work(project="dead", tokens=25_000)]])
-        others = here.start(75.0, [[Work()]] * 2)
-        began = load.go([victim, *others])
-        time.sleep(10.0)
-        load.kill(victim)
+        here.fake.limit(rpm=RPM, tpm=TPM, level=0.25)
+        victims = here.start(300.0, [[holding], [sending]])
+        others = here.start(85.0, [[Work()]] * 2)
+        began = load.go([*victims, *others])
+        _until(began + 15)
+        held = here.tokens_given("dead")
+        for victim in victims:
+            load.kill(victim)
         at = time.monotonic()
         outcome = load.merged([load.finish(worker, PATIENCE) for worker in others])
         refused = here.refused
     minute = outcome.tokens(begin=at, end=at + 60) / TPM
     whole = _first_full(outcome, at, TPM / 60)
     return {
-        "killed_after": round(at - began, 1),
+        "held_tokens": held,
         "others_in_the_minute_after": round(minute, 4),
         "others_have_all_after_seconds": whole,
         "429s": refused,
-        "holds": refused == 0 and minute >= 0.97 and whole <= 60,
+        "holds": refused == 0 and held > 0 and minute >= 0.85 and whole <= 60,
     }
 
 
@@ -51,7 +61,11 @@ def weights(store: str, seconds: float) -> Figures:
 
     Requests are small, so that a whole one more or less is no per cent of a share.
     """
-    tenants = [{"project": "heavy", "weight": 3}, {"project": "light"}, {"project": "third"}]
+    tenants: list[dict[str, Any]] = [
+        {"project": "heavy", "weight": 3},
+        {"project": "light"},
+        {"project": "third"},
+    ]
     alone, both = 20.0, max(seconds, 60.0)
     arrives = alone + 10 + both
     third = Work(project="third", tokens=25_000, lanes=1, times=1, start=arrives)

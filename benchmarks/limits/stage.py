@@ -7,12 +7,16 @@ worth, is refilled without pause, is charged bytes / 4, and is reported exactly 
 ``x-ratelimit-*`` headers. Answers take 0.3 s.
 """
 
+import asyncio
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from embedding_pipeline.assembly.planning import limits_now
+from embedding_pipeline.clock import SystemClock
+from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline_tests import servers
 from embedding_pipeline_tests.fake_openai.process import FakeProcess, process
 from embedding_pipeline_tests.limits import load
@@ -51,6 +55,11 @@ class Stage:
                 if worker.poll() is None:
                     worker.kill()
         return began, load.merged(outcomes)
+
+    def tokens_given(self, project: str) -> int:
+        """Tokens for which a project got permits so far."""
+        (found,) = asyncio.run(limits_now(load_settings(self.settings), SystemClock()))
+        return sum(use.tokens for use in found.uses if use.project == project)
 
     @property
     def refused(self) -> int:
