@@ -24,6 +24,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "docs/cli.md",
     "docs/near-duplicates.md",
+    "docs/rate-limits.md",
     "docs/costs.md",
     "docs/cache-commands.md",
 )
