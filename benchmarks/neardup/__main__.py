@@ -75,7 +75,8 @@ def _line(figures: dict[str, float], truth: Path, kept: set[str]) -> str:
     found = sum(not kept.issuperset(row[:2]) for row in near)
     wrong = sum(row[0] not in kept for row in far)
     return (
-        f"{figures['seconds']:8.1f} s {figures['cpu']:8.1f} CPU s {figures['mb']:6.0f} MB  kept {len(kept):8,}  "
+        f"{figures['seconds']:8.1f} s {figures['cpu']:8.1f} CPU s {figures['mb']:6.0f} MB  "
+        f"kept {len(kept):8,}  "
         f"recall {found / len(near):.4f} of {len(near):,}  "
         f"below 0.9 but left out {wrong:,} of {len(far):,}"
     )

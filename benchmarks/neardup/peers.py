@@ -59,7 +59,7 @@ def semhash(ids: list[str], texts: list[str], _: Path) -> list[str]:
     class Hashed:
         def encode(self, inputs, **_):
             rows = np.zeros((len(inputs), 256), np.float32)
-            for row, text in zip(rows, inputs):
+            for row, text in zip(rows, inputs, strict=True):
                 np.add.at(row, [hash(word) & 255 for word in text.split()], 1)
             return rows
 

@@ -4,10 +4,13 @@ Belongs here: the choice of representatives among candidates, by exact compariso
 not belong here: finding the candidates (``clusters``), or reading texts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
+
+import numpy as np
 
 from embedding_pipeline.dedup.shingles import Shingles, jaccard
 from embedding_pipeline.dedup.words import Hashes
@@ -42,7 +45,7 @@ def lead(keys: Hashes, shingles: Shingles, threshold: float) -> Sequence[Led]:
     found: list[Led] = []
     buckets: dict[int, list[int]] = {}
     of = lru_cache(maxsize=_REMEMBERED)(shingles.of)
-    for row, bands in enumerate(keys.tolist()):
+    for row, bands in enumerate(_shared(keys)):
         met = sorted({leader for key in bands for leader in buckets.get(key, ())})
         for leader in met:
             similarity = jaccard(of(leader), of(row))
@@ -53,3 +56,12 @@ def lead(keys: Hashes, shingles: Shingles, threshold: float) -> Sequence[Led]:
             for key in bands:
                 buckets.setdefault(key, []).append(row)
     return found
+
+
+def _shared(keys: Hashes) -> Iterator[list[int]]:
+    """For each row those of its keys that another row has as well."""
+    _, places, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    shared = (counts > 1)[places.reshape(keys.shape)]
+    flat = keys[shared].tolist()
+    ends = np.cumsum(shared.sum(axis=1)).tolist()
+    return (flat[start:end] for start, end in pairwise([0, *ends]))

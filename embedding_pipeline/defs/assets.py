@@ -5,6 +5,7 @@ Belongs here: names, dependencies and presentation. Does not belong here: any wo
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,10 +67,13 @@ async def deduped_chunks(
     from embedding_pipeline.pipeline.dedupe import build_deduped_chunks
 
     price = settings.model_spec.nano_usd_per_token or 0
+    first = settings.start_date.isoformat()
 
     def build(day: str) -> Iterable[Finished]:
         report = build_deduped_chunks(vector_store, settings.dedup, day)
-        if report.missing_days:
+        missing = tuple(other for other in report.missing_days if other >= first)
+        report = replace(report, missing_days=missing)
+        if missing:
             context.log.warning("%s: %s", day, metadata.not_looked_at(report))
         return metadata.deduped_chunks(report, price, vector_store)
 

@@ -81,10 +81,9 @@ def deduped_chunks(
 
 def not_looked_at(report: DedupReport) -> str:
     """What a person should know of days in scope whose chunks were not there."""
-    days = f"{report.missing_days[0]} to {report.missing_days[-1]}"
     return (
-        f"{len(report.missing_days)} days of {days} have no raw_chunks; copies of their texts "
-        "were not looked for. Materialize them first, then deduped_chunks of this day again"
+        f"raw_chunks of {', '.join(report.missing_days)} is not made; copies of its texts were not "
+        "looked for. Materialize it first, then deduped_chunks of this day again"
     )
 
 
