@@ -18,6 +18,7 @@ from embedding_pipeline.cli.days import DAY, as_text
 from embedding_pipeline.cli.output import Column, Row, count, emit, money
 
 if TYPE_CHECKING:
+    from embedding_pipeline.ledger.queries import LedgerSum
     from embedding_pipeline.settings.tree import Settings
 
 GROUPS: Final = ("date", "spent", "project", "user", "model", "space", "source")
@@ -70,7 +71,8 @@ def costs(
     "date" is the partition the money was for, "spent" the day it was spent on. Tokens and
     money are the ledger's: every request counts, failed and interrupted ones included.
     "unknown" is the part whose answer never arrived whole. Online calls belong to no
-    partition and are shown when neither --start nor --end is given.
+    partition and are shown when neither --start nor --end is given. With --by spent, these
+    are days of spending.
     """
     from embedding_pipeline.settings.loading import load_settings
 
@@ -110,9 +112,11 @@ def summed(
     """Figures of the days ``start`` to ``end`` (both included), one row a group."""
     import pandas as pd
 
-    figures = list(BOOKED if "spent" in by else FIGURES)
-    source = _booked(settings) if "spent" in by else _rows(settings)
-    wanted = [row for row in source if _within(row["date"], start, end)]
+    if "spent" in by:
+        figures, day, source = list(BOOKED), "spent", _by_day_of_spending(settings)
+    else:
+        figures, day, source = list(FIGURES), "date", _rows(settings)
+    wanted = [row for row in source if _within(row[day], start, end)]
     if not wanted:
         return []
     frame = pd.DataFrame(wanted, columns=[*GROUPS, *figures]).fillna(dict.fromkeys(figures, 0))
@@ -131,24 +135,34 @@ def _rows(settings: "Settings") -> Iterator[Row]:
 
 def _booked(settings: "Settings") -> Iterator[Row]:
     """Money and requests, from the ledger."""
+    from embedding_pipeline.ledger.queries import sums
+
+    yield from map(_row, ask(settings, sums) or [])
+
+
+def _by_day_of_spending(settings: "Settings") -> Iterator[Row]:
+    """The same, each with its day."""
     from embedding_pipeline.ledger.spending import by_day
-    from embedding_pipeline.pipeline.history.gathering import model_of
 
     for spent in ask(settings, lambda connection: list(by_day(connection, settings.zone))) or []:
-        entry = spent.entry
-        yield {
-            "date": entry.account.partition,
-            "spent": spent.day.isoformat(),
-            "project": entry.account.project,
-            "user": entry.account.user,
-            "model": model_of(entry.space),
-            "space": entry.space,
-            "source": str(entry.kind),
-            "requests": entry.requests,
-            "input_tokens": entry.tokens,
-            "cost_nano_usd": entry.cost_nano_usd,
-            "unknown_nano_usd": entry.unknown_nano_usd,
-        }
+        yield {**_row(spent.entry), "spent": spent.day.isoformat()}
+
+
+def _row(entry: "LedgerSum") -> Row:
+    from embedding_pipeline.pipeline.history.gathering import model_of
+
+    return {
+        "date": entry.account.partition,
+        "project": entry.account.project,
+        "user": entry.account.user,
+        "model": model_of(entry.space),
+        "space": entry.space,
+        "source": str(entry.kind),
+        "requests": entry.requests,
+        "input_tokens": entry.tokens,
+        "cost_nano_usd": entry.cost_nano_usd,
+        "unknown_nano_usd": entry.unknown_nano_usd,
+    }
 
 
 def _explained(settings: "Settings") -> Iterator[Row]:
@@ -161,4 +175,4 @@ def _explained(settings: "Settings") -> Iterator[Row]:
     for day in datasets.days("cost_summary"):
         for batch in datasets.cost_summary(day).iter_batches(names):
             for row in batch.to_pylist():
-                yield {"date": day, "spent": "", "model": model_of(row["space"]), **row}
+                yield {"date": day, "model": model_of(row["space"]), **row}

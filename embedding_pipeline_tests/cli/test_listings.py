@@ -56,6 +56,7 @@ def test_costs_by_model_and_by_the_day_of_spending(done: Folder) -> None:
     assert row["spent"] > "2026-01-03", "not the partition's day"
     assert "chunks" not in row
     assert row["requests"] >= 2
+    assert done.json("costs", "--by", "spent", "--end", "2026-01-03") == []
 
 
 def test_costs_as_csv(done: Folder) -> None:

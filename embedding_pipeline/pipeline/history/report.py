@@ -125,33 +125,35 @@ def tables_of(history: History) -> dict[str, tuple[Sequence[str], list[Sequence[
 def _table(
     title: str, history: History, key: Callable[[Spending], str]
 ) -> tuple[Sequence[str], list[Sequence[str]]]:
-    sums = cost_by(history.spending, key)
-    rows: list[Sequence[str]] = []
-    for name in list(sums)[:TABLE_ROWS]:
-        own = [row for row in history.spending if key(row) == name]
-        rows.append((name, *_figures(own)))
-    return (title, *_HEAD), rows
+    """One row a name, the most expensive first."""
+    found = sorted(_sums(history, key).items(), key=lambda pair: (-pair[1][2], pair[0]))
+    return (title, *_HEAD), [(name, *_words_of(sums)) for name, sums in found[:TABLE_ROWS]]
+
+
+def _days(history: History) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """One row a day, the latest first."""
+    found = sorted(_sums(history, lambda row: row.day.isoformat()).items(), reverse=True)
+    return ("day", *_HEAD), [(day, *_words_of(sums)) for day, sums in found[:TABLE_ROWS]]
 
 
 _HEAD: Final = ("requests", "tokens", "cost", "of it in doubt")
 
 
-def _figures(rows: Sequence[Spending]) -> tuple[str, ...]:
-    return (
-        f"{sum(row.requests for row in rows):,}",
-        f"{sum(row.tokens for row in rows):,}",
-        usd(sum(row.cost_nano_usd for row in rows)),
-        usd(sum(row.unknown_nano_usd for row in rows)),
-    )
+def _sums(history: History, key: Callable[[Spending], str]) -> dict[str, list[int]]:
+    """Requests, tokens, cost and what of it is in doubt, by some property."""
+    sums: dict[str, list[int]] = {}
+    for row in history.spending:
+        known = sums.setdefault(key(row), [0, 0, 0, 0])
+        known[0] += row.requests
+        known[1] += row.tokens
+        known[2] += row.cost_nano_usd
+        known[3] += row.unknown_nano_usd
+    return sums
 
 
-def _days(history: History) -> tuple[Sequence[str], list[Sequence[str]]]:
-    days = sorted({row.day for row in history.spending}, reverse=True)[:TABLE_ROWS]
-    rows = [
-        (day.isoformat(), *_figures([row for row in history.spending if row.day == day]))
-        for day in days
-    ]
-    return ("day", *_HEAD), list(rows)
+def _words_of(sums: Sequence[int]) -> tuple[str, ...]:
+    requests, tokens, cost, unknown = sums
+    return (f"{requests:,}", f"{tokens:,}", usd(cost), usd(unknown))
 
 
 def headline(history: History, projection: Projection) -> list[tuple[str, str, str]]:

@@ -23,7 +23,7 @@ from embedding_pipeline.pipeline.representatives import Scratch
 from embedding_pipeline.records import Digest, Space
 from embedding_pipeline.vectors.datasets import Datasets
 
-MOST_CHUNKS: Final = 10_000
+MOST_CHUNKS: Final = 5_000
 """Chunks that are looked at again; a few seconds' work."""
 
 STEP: Final = 0.1
