@@ -133,8 +133,9 @@ async def whole_from_disk(base_url: str, key: str, folder: str) -> int:
     from embedding_pipeline.pipeline.embed import build_embeddings
 
     settings = _settings(base_url, folder)
+    datasets = build_datasets(settings)
     async with EmbeddingService(settings=settings, api_key=key) as service:
-        (report,) = await build_embeddings(service, build_datasets(settings), [DAY])
+        (report,) = await build_embeddings(service, datasets, [DAY])
     return report.embedded
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from embedding_pipeline.assembly.memory import share_one_heap
 from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.ledger.budgets import Budgets
 from embedding_pipeline.settings.demo_start import pin_demo_start
@@ -23,7 +24,8 @@ _SQLITE: Final = "sqlite:///"
 
 
 def build_datasets(settings: Settings) -> Datasets:
-    """The datasets under ``data_dir``."""
+    """The datasets under ``data_dir``. Whoever works on them wants ``share_one_heap``."""
+    share_one_heap()
     return Datasets(settings.data_path)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 from embedding_pipeline.assembly.cache import near_tiers
 from embedding_pipeline.assembly.embedder import build_embedder
+from embedding_pipeline.assembly.memory import share_one_heap
 from embedding_pipeline.assembly.parts import build_budgets, build_counter
 from embedding_pipeline.catalog import ModelSpec
 from embedding_pipeline.clock import Clock, SystemClock
@@ -91,6 +92,7 @@ def open_service(
     settings: Settings, *, run_id: str = "", clock: Clock | None = None
 ) -> EmbeddingService:
     """The service of one run; use it in ``async with``."""
+    share_one_heap()
     return EmbeddingService.open(settings, run_id=run_id, clock=clock)
 
 

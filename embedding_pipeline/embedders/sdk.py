@@ -37,6 +37,9 @@ CONNECT_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 15.0
 """Connections unused for longer are closed, before servers close them under a request."""
 
+PIECE_BYTES: Final = 1 << 20
+"""Most bytes of a body that are handed on at a time."""
+
 PATH: Final = "/embeddings"
 HEADERS: Final = {"accept-encoding": "identity"}
 """Vectors hardly compress; unpacking costs more than it saves."""
@@ -143,6 +146,7 @@ class Endpoint:
         await self._client.close()
 
     async def _bound(self, response: httpx2.Response) -> None:
+        _read_in_large_pieces(response)
         response.stream = _Bounded(response.stream, self._most_bytes)
 
     def _map(self, exc: Exception) -> ProviderError:
@@ -179,6 +183,17 @@ class Endpoint:
             f"{self._provider} {what} ({cause}); it may succeed when tried again",
             ProviderFault(self._provider, maybe_billed=not unreached),
         )
+
+
+def _read_in_large_pieces(response: httpx2.Response) -> None:
+    """The transport cuts a body into pieces of 16 KB; each costs a walk through eight layers.
+
+    Both attributes are the transport's own: where a later version has them no more, bodies
+    are read as it likes, a quarter of the loop's CPU slower.
+    """
+    stream = getattr(response.stream, "_stream", None)
+    if stream is not None and hasattr(stream, "CHUNK_SIZE"):
+        stream.CHUNK_SIZE = PIECE_BYTES
 
 
 _NEVER_CONNECTED: Final = (

@@ -7,10 +7,10 @@ Days are embedded in one stream, so that a request may hold texts of two days; e
 day's file replaces the old one when its last vector is there, and not before.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from embedding_pipeline.ledger.deferred import Deferred, new_pass
 from embedding_pipeline.ledger.quarantine import Held
 from embedding_pipeline.pipeline.reports import EmbedReport
 from embedding_pipeline.records import DERIVED_CHUNKS, Account, Digest, Priority
+from embedding_pipeline.service.aside import Aside
 from embedding_pipeline.service.core import ServiceCore
 from embedding_pipeline.service.finishing import finish
 from embedding_pipeline.service.work import FilledBatch, Progress, Row, Tally, WorkBatch
@@ -64,10 +65,10 @@ async def build_embeddings(
         ProviderError: the provider stopped delivering. Days that were whole are written,
             and everything paid for is in the cache: a rerun does not pay again.
     """
-    total = await asyncio.to_thread(
+    total = await service.aside.run(
         lambda: sum(datasets.deduped_chunks(day).rows() for day in partitions)
     )
-    source = _read(datasets, partitions)
+    source = _read(service.aside, datasets, partitions)
     run = service.bulk(source, total=total, on_progress=on_progress, priority=priority)
     reports: list[EmbedReport] = []
     day: _Day | None = None
@@ -92,20 +93,16 @@ async def build_embeddings(
     return tuple(reports)
 
 
-async def _read(datasets: Datasets, partitions: Sequence[str]) -> AsyncIterator[WorkBatch]:
+async def _read(
+    aside: Aside, datasets: Datasets, partitions: Sequence[str]
+) -> AsyncIterator[WorkBatch]:
     """The chunks of all days; an empty batch marks the end of each."""
     for day in partitions:
         batches = datasets.deduped_chunks(day).iter_batches(COLUMNS)
-        async for batch in _in_thread(batches):
-            yield await asyncio.to_thread(work_of, day, batch)
+        works = map(work_of, repeat(day), batches)
+        while (work := await aside.run(next, works, None)) is not None:
+            yield work
         yield WorkBatch(day, (), (), np.zeros(0, np.int32), ())
-
-
-async def _in_thread(items: Iterator[T]) -> AsyncIterator[T]:
-    """A blocking iterator, each step of it in a thread."""
-    end = object()
-    while (item := await asyncio.to_thread(next, items, end)) is not end:
-        yield item  # type: ignore[misc]
 
 
 def work_of(day: str, batch: pa.RecordBatch) -> WorkBatch:
@@ -142,7 +139,7 @@ class _Day:
 
     async def add(self, batch: FilledBatch) -> None:
         if self._writer is None:
-            self._writer = await asyncio.to_thread(self._open)
+            self._writer = await self.service.aside.run(self._open)
         if not len(batch.work):
             return
         await self._hold(batch)
@@ -151,7 +148,7 @@ class _Day:
             if row not in batch.refused and row not in batch.deferred:
                 self._derived[batch.work.chunk_ids[row]] = how
         # to its end even when cancelled: a file is not closed under the thread that writes it
-        await finish(asyncio.to_thread(self._write, self._writer, batch))
+        await finish(self.service.aside.run(self._write, self._writer, batch))
 
     async def finish(self, tally: Tally, seconds: float) -> EmbedReport:
         report = self._report(tally, seconds)
@@ -164,8 +161,8 @@ class _Day:
             deferred=report.deferred,
         )
         self._balance(report, self._writer.rows)
-        await asyncio.to_thread(self._stack.close)
-        await asyncio.to_thread(self._write_derived)
+        await self.service.aside.run(self._stack.close)
+        await self.service.aside.run(self._write_derived)
         number, keep = self.service.space_id, set(self._refused)
 
         def work(connection: Connection) -> None:

@@ -18,6 +18,7 @@ from embedding_pipeline.errors import ServiceClosed, ServiceError
 from embedding_pipeline.ledger.quarantine import lasting
 from embedding_pipeline.planning.requests import RequestCaps, plan_requests
 from embedding_pipeline.records import Digest, Priority
+from embedding_pipeline.service.aside import Aside
 from embedding_pipeline.service.batch import OpenBatch, Rows
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.finishing import finish
@@ -52,6 +53,7 @@ class BulkParts:
     caps: RequestCaps
     priority: Priority
     clock: Clock
+    aside: Aside
     window_bytes: int = WINDOW_BYTES
 
 
@@ -182,7 +184,7 @@ class BulkRun:
 
     async def _take(self, work: WorkBatch) -> None:
         """Look a batch up; what is missing becomes pending, once a key."""
-        batch = await asyncio.to_thread(self._prepare, work)
+        batch = await self._parts.aside.run(self._prepare, work)
         tally = self._tally(work.partition)
         tally.chunks += len(work)
         tally.quarantined += len(batch.prepared.refused)

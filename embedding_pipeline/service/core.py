@@ -25,6 +25,7 @@ from embedding_pipeline.errors import ServiceClosed, TextRefused
 from embedding_pipeline.ledger import deferred, quarantine
 from embedding_pipeline.ledger.budgets import Budgets
 from embedding_pipeline.records import Account, Digest, Priority, Space, Vectors
+from embedding_pipeline.service.aside import Aside
 from embedding_pipeline.service.bulk import BulkParts, BulkRun, OnProgress
 from embedding_pipeline.service.config import ServiceConfig
 from embedding_pipeline.service.fetching import Fetcher
@@ -66,6 +67,7 @@ class ServiceCore:
     ) -> None:
         self._config = config
         self.store = store
+        self.aside = Aside()
         self._embedder = embedder
         self._clock = clock
         self._tiers = tiers
@@ -124,6 +126,7 @@ class ServiceCore:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, self.store.close)
+            stack.push_async_callback(asyncio.to_thread, self.aside.close)
             number, identity = await self.store.write(self._sign_on)
             stack.push_async_callback(self._lease.end)
             durable = DurableTier(
@@ -194,6 +197,7 @@ class ServiceCore:
             self._config.caps,
             priority,
             self._clock,
+            self.aside,
         )
         run = BulkRun(parts, batches, total=total, on_progress=on_progress)
         self._runs.add(run)

@@ -10,6 +10,7 @@ from embedding_pipeline.embedders.fake import fake_vector, fake_vectors
 from embedding_pipeline.planning.inputs import Policy, combine, split_within
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Account, Priority
+from embedding_pipeline.service.aside import Aside
 from embedding_pipeline.service.bulk import BulkParts, BulkRun, OnProgress
 from embedding_pipeline.service.work import FilledBatch, Row, WorkBatch
 from embedding_pipeline.state.store import Store
@@ -68,6 +69,7 @@ def bulk(
         CAPS,
         Priority.BULK,
         clock,
+        Aside(),
         window_bytes=window_rows * 4 * WIDTH,
     )
     return BulkRun(parts, source, on_progress=on_progress)
