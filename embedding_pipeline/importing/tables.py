@@ -78,11 +78,14 @@ def _rows(column: Any) -> Iterator[Vector | None]:
     """Each row's numbers, without a Python number in between."""
     for scalar in column:
         values = scalar.values
-        if values is None or values.null_count or not len(values):
-            yield None
-            continue
-        with np.errstate(over="ignore"):
-            yield values.to_numpy(zero_copy_only=False).astype(np.float32)
+        whole = values is not None and not values.null_count and len(values)
+        yield _narrowed(values) if whole else None
+
+
+def _narrowed(values: Any) -> Vector:
+    # Not around a yield: the next row may be asked for in another thread and context.
+    with np.errstate(over="ignore"):
+        return np.asarray(values.to_numpy(zero_copy_only=False).astype(np.float32))
 
 
 def _lines(path: Path, text_column: str, vector_column: str) -> Iterator[Found]:
