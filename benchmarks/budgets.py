@@ -8,9 +8,11 @@ every second process killed. Prints a table; with ``--json``, one object a line.
 import argparse
 import json
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
+from embedding_pipeline_tests.servers import postgres
 from embedding_pipeline_tests.service.spending import Outcome, spend
 
 COLUMNS = ("limit", "most", "looks", "spent", "settled", "unknown", "billed", "reserved")
@@ -21,16 +23,13 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--workers", type=int, default=8, help="of each process")
     parser.add_argument("--texts", type=int, default=200, help="of each worker")
-    parser.add_argument("--url", help="PostgreSQL; default: SQLite in a temporary folder")
+    parser.add_argument("--postgres", action="store_true", help="else SQLite")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not options.json:
         print("kill -9 ", *(f"{name:>9}" for name in COLUMNS), "  used  kept  seconds")
     for kill in (False, True):
-        with tempfile.TemporaryDirectory() as folder:
-            url = options.url or f"sqlite:///{folder}/state.db"
-            if options.url:
-                _empty(options.url)
+        with tempfile.TemporaryDirectory() as folder, _store(options.postgres, folder) as url:
             found = spend(
                 url,
                 Path(folder),
@@ -42,17 +41,8 @@ def main() -> None:
         print(_json(found, kill) if options.json else _row(found, kill), flush=True)
 
 
-def _empty(url: str) -> None:
-    """Forget what an earlier round left in the database."""
-    from embedding_pipeline.clock import SystemClock
-    from embedding_pipeline.state import schema
-    from embedding_pipeline.state.store import Store
-
-    kept = {"schema_version", "store_identity"}
-    with Store(url, SystemClock()) as store:
-        for table in reversed(schema.metadata.sorted_tables):
-            if table.name not in kept:
-                store._transact(lambda c, table=table: c.execute(table.delete()), True)
+def _store(server: bool, folder: str) -> AbstractContextManager[str]:
+    return postgres() if server else nullcontext(f"sqlite:///{folder}/state.db")
 
 
 def _kept(found: Outcome) -> bool:

@@ -229,6 +229,60 @@ def test_whatever_stands_there_it_is_taken_or_refused_in_our_words(tree: dict[st
     assert all(line.startswith("the call: ") for line in message.splitlines())
 
 
+# --- money ---------------------------------------------------------------------------------------
+
+BUDGET = {"scope": "all", "period": "day", "limit_usd": 1}
+SMALL = "openai/text-embedding-3-small"
+
+
+def test_a_budget_needs_a_price(folder: Path) -> None:
+    price: dict[str, Any] = {
+        "model": SMALL,
+        "usd_per_million_tokens": None,
+        "checked": "2026-01-01",
+    }
+    tree = {"embedding": {"model": SMALL}, "budgets": [BUDGET], "prices": [price]}
+    write(folder, tree)
+    message = refused()
+    assert f"budgets: the price of {SMALL} is not known" in message
+    assert f"give it in prices: [{{model: {SMALL}, usd_per_million_tokens: …" in message
+    price["usd_per_million_tokens"] = 0.05
+    write(folder, tree)
+    assert load_settings().model_spec.nano_usd_per_token == 50
+
+
+def test_a_price_may_be_unknown_where_nothing_is_bounded(folder: Path) -> None:
+    price: dict[str, Any] = {
+        "model": SMALL,
+        "usd_per_million_tokens": None,
+        "checked": "2026-01-01",
+    }
+    write(folder, {"embedding": {"model": SMALL}, "prices": [price]})
+    spec = load_settings().model_spec
+    assert (spec.nano_usd_per_token, spec.batch_nano_usd_per_token) == (None, None)
+    assert str(spec.price_checked) == "2026-01-01"
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"budgets": [BUDGET, BUDGET]}, "budgets.1: all has two limits for day; keep one"),
+        ({"budgets": [{**BUDGET, "alert_at": [80]}]}, "more than 0 and at most 1"),
+        (
+            {"prices": [{"model": "x", "usd_per_million_tokens": 1, "checked": "2026-01-01"}]},
+            "prices.0.model: unknown model 'x'",
+        ),
+        (
+            {"prices": [{"model": SMALL, "usd_per_million_tokens": 1e-4, "checked": "2026-01-01"}]},
+            "steps of 0.001 USD",
+        ),
+    ],
+)
+def test_odd_money(folder: Path, tree: dict[str, Any], message: str) -> None:
+    write(folder, tree)
+    assert message in refused()
+
+
 # --- not yet -------------------------------------------------------------------------------------
 
 LATER: dict[str, Any] = {

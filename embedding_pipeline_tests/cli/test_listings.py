@@ -1,6 +1,9 @@
 """``search``, ``costs`` and ``failed``: what they print, for people and for programs."""
 
+import json
 from pathlib import Path
+
+import pytest
 
 from embedding_pipeline_tests.cli.conftest import BUS, Expect, Folder
 
@@ -100,3 +103,20 @@ def test_redrive_of_nothing(done: Folder, folder: Folder, refused: Expect) -> No
     refused(done.run("failed", "redrive"), 2)
     assert "No failed chunk" in done.run("failed", "redrive", "no-such-chunk").stdout
     assert "No failed chunk" in folder.run("failed", "redrive", "--all").stdout
+
+
+def test_budget_without_any(folder: Folder) -> None:
+    assert folder.run("budget").stdout == "No budget is set.\n"
+    assert folder.json("budget") == {"budgets": [], "deferred": []}
+
+
+def test_budget_before_anything_was_spent(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets = [{"scope": "project:x", "period": "total", "limit_usd": 1.5}]
+    monkeypatch.setenv("EMBEDDING_PIPELINE_BUDGETS", json.dumps(budgets))
+    (row,) = folder.json("budget")["budgets"]
+    assert row["limit_nano_usd"] == row["left_nano_usd"] == 1_500_000_000
+    assert (row["spent_nano_usd"], row["projected_nano_usd"], row["resets"]) == (0, None, None)
+    header, line = folder.run("budget").stdout.splitlines()
+    assert header.split()[:4] == ["scope", "period", "limit", "spent"]
+    assert line.split() == ["project:x", "total", "$1.50", "$0.00", "$0.00", "$1.50", "–", "never"]
+    assert not (folder.path / ".embedding_pipeline").exists()

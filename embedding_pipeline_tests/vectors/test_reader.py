@@ -205,3 +205,29 @@ def test_columns_of_batches_and_table_agree(datasets: Datasets) -> None:
         schemas = {batch.schema for batch in batches}
         table = read_vectors(datasets, SPACE, DAY, DAY, with_text=with_text)
         assert schemas == {pa.schema(table.schema)}
+
+
+def embed_with(datasets: Datasets, embedded: list[Chunk], **counts: int) -> None:
+    write_embeddings(datasets, DAY, embedded)
+    file = datasets.embeddings(SPACE, DAY)
+    batches = list(file.iter_batches())
+    with file.vectors_writer(run_id="", fingerprint="", counts=counts) as writer:
+        for batch in batches:
+            writer.write(batch)
+
+
+def test_deferred_chunks_are_left_out_and_said(
+    datasets: Datasets, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_day(datasets, DAY, CHUNKS[:2])
+    embed_with(datasets, CHUNKS[:1], chunks=2, deferred=1)
+    table = read_vectors(datasets, SPACE, DAY, DAY)
+    assert table["chunk_id"].to_pylist() == ["a"]
+    assert f"1 chunks of {DAY} are deferred and have no vector yet" in caplog.text
+
+
+def test_a_gap_without_a_reason_is_an_error(datasets: Datasets) -> None:
+    write_day(datasets, DAY, CHUNKS[:2])
+    embed_with(datasets, CHUNKS[:1], chunks=3, deferred=1)
+    with pytest.raises(DataError, match="1 vectors of 3 chunks, and reasons for only 1"):
+        iter_vectors(datasets, SPACE, DAY, DAY)
