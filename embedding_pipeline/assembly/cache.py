@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from embedding_pipeline.cache.guarding import Guarded
-from embedding_pipeline.cache.redis import RedisTier, redis_client
+from embedding_pipeline.cache.redis import Measured, RedisTier, measure, redis_client
 from embedding_pipeline.cache.tier import CacheTier, NearTiers, no_tiers
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.settings.tree import Settings
@@ -33,3 +33,13 @@ def near_tiers(settings: Settings, clock: Clock) -> NearTiers:
         return (Guarded(tier, space.native_dimensions, clock),)
 
     return tiers
+
+
+async def measure_redis(settings: Settings) -> Measured:
+    """What the Redis of the settings says of itself.
+
+    Raises:
+        StateError: it cannot be reached.
+    """
+    assert settings.redis_url is not None
+    return await measure(redis_client(settings.redis_url))

@@ -9,6 +9,7 @@ than its checksum. Its key names the store it belongs to: two stores may share o
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -56,8 +57,7 @@ class RedisTier(CacheTier):
         self._put = self._redis.register_script(_script())
         self._space, self._dtype, self._ttl = space, dtype, ttl_seconds
         self._prefix = f"{PREFIX}{store}:{space}:".encode()
-        address = client.connection_pool.connection_kwargs
-        self._where = address.get("host") or address.get("path")
+        self._where = _where(client)
 
     def key(self, digest: Digest) -> bytes:
         """Where a vector is."""
@@ -100,10 +100,47 @@ class RedisTier(CacheTier):
         try:
             return await question
         except self._errors as exc:
-            raise StateError(
-                f"cache in Redis at {self._where}: {type(exc).__name__}; check redis_url, and "
-                "that the server runs and lets us read and write"
-            ) from exc
+            raise _failed(self._where, exc) from exc
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a server says of itself.
+
+    Attributes:
+        where: its host, or the path of its socket.
+        used_mb: memory in use, MiB.
+        bounded: it forgets something before its memory is full.
+    """
+
+    where: str
+    used_mb: float
+    bounded: bool
+
+
+async def measure(client: "Redis") -> Measured:
+    """Ask a server how full it may get; the client is closed then. Raises StateError."""
+    where = _where(client)
+    try:
+        memory = await client.info("memory")
+    except _errors() as exc:
+        raise _failed(where, exc) from exc
+    finally:
+        await client.aclose()
+    bounded = bool(memory.get("maxmemory")) and memory.get("maxmemory_policy") != "noeviction"
+    return Measured(where, float(memory.get("used_memory", 0)) / 2**20, bounded)
+
+
+def _where(client: "Redis") -> str:
+    address = client.connection_pool.connection_kwargs
+    return str(address.get("host") or address.get("path"))
+
+
+def _failed(where: str, exc: Exception) -> StateError:
+    return StateError(
+        f"cache in Redis at {where}: {type(exc).__name__}; check redis_url, and that the server "
+        "runs and lets us read and write"
+    )
 
 
 def redis_client(url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> "Redis":

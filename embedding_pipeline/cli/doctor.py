@@ -178,6 +178,22 @@ def _state(settings: "Settings") -> Finding:
     return Finding(Status.OK, "state", message)
 
 
+def _redis(settings: "Settings") -> Finding:
+    from embedding_pipeline.assembly.cache import measure_redis
+
+    if settings.redis_url is None:
+        return Finding(Status.OK, "redis", "none is set")
+    found = asyncio.run(measure_redis(settings))
+    if not found.bounded:
+        return Finding(
+            Status.WARN,
+            "redis",
+            f"{found.where} answers, and has no maxmemory with eviction",
+            "set maxmemory and maxmemory-policy allkeys-lru there: vectors would fill it",
+        )
+    return Finding(Status.OK, "redis", f"{found.where} answers, {found.used_mb:,.0f} MiB in use")
+
+
 def _source(settings: "Settings") -> Finding:
     from embedding_pipeline.assembly.parts import build_source
     from embedding_pipeline.clock import SystemClock, utc
@@ -261,6 +277,7 @@ def _refused(url: str, status: int) -> Finding:
 _CHECKS: Final[tuple[tuple[str, Callable[["Settings"], Finding]], ...]] = (
     ("disk", _disk),
     ("state", _state),
+    ("redis", _redis),
     ("source", _source),
     ("model", _model),
     ("provider", _provider),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedding_pipeline.cache.guarding import BREAKER, Guarded
-from embedding_pipeline.cache.redis import RedisTier, redis_client
+from embedding_pipeline.cache.redis import RedisTier, measure, redis_client
 from embedding_pipeline.cache.tier import CacheTier, Lookup
 from embedding_pipeline.errors import ConfigurationError, StateError
 from embedding_pipeline.records import Digest, Space, Vectors, digest_of
@@ -160,3 +160,17 @@ async def test_two_stores_that_share_a_redis_do_not_mix(redis_url: str) -> None:
 def test_a_url_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="redis://host:6379/0"):
         _ = redis_client("http://localhost")
+
+
+async def test_a_server_says_whether_it_forgets_before_it_is_full() -> None:
+    bounded = ("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    with server_folder() as folder:
+        with redis_in(folder) as url:
+            assert not (await measure(redis_client(url))).bounded
+        with redis_in(folder, *bounded):
+            found = await measure(redis_client(url))
+            assert found.bounded
+            assert found.where == f"{folder}/redis.sock"
+            assert 0 < found.used_mb < 100
+        with pytest.raises(StateError, match="check redis_url"):
+            await measure(redis_client(url))

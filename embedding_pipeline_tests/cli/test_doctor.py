@@ -10,6 +10,7 @@ from embedding_pipeline_tests.fake_openai.fixtures import (  # noqa: F401 - fixt
 )
 from embedding_pipeline_tests.fake_openai.process import FakeProcess
 from embedding_pipeline_tests.fake_openai.server import KEY
+from embedding_pipeline_tests.servers import redis_in, server_folder
 
 OPENAI = {"model": "openai/text-embedding-3-small"}
 
@@ -81,3 +82,10 @@ def test_a_state_file_that_is_none_is_told(folder: Folder) -> None:
     state.write_text("not a database, but long enough to have been one" * 100)
     found = _findings(folder, 1)
     assert found["state"]["status"] == "fail"
+
+
+def test_a_redis_that_may_fill_up_is_a_warning(folder: Folder) -> None:
+    with server_folder() as place, redis_in(place) as url:
+        found = _findings(folder, 0, EMBEDDING_PIPELINE_REDIS_URL=url)
+    assert found["redis"]["status"] == "warn"
+    assert "maxmemory-policy" in found["redis"]["remedy"]
