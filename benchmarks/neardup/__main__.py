@@ -41,7 +41,8 @@ def main() -> None:
         try:
             figures = _ours(datasets, out) if name == "ours" else _peer(name, folder, datasets, out)
         except subprocess.CalledProcessError as error:
-            print(f"{name:12} skipped: {error.stderr.strip().splitlines()[-1][:150]}")
+            said = ["no word", *error.stderr.strip().splitlines()][-1]
+            print(f"{name:12} skipped, exit code {error.returncode}: {said[:150]}")
             continue
         print(f"{name:12} {_line(figures, truth, set(out.read_text().split()))}", flush=True)
 
