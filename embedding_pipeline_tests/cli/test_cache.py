@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from embedding_pipeline_tests.cli.conftest import BUS, FILES, Expect, Folder
@@ -144,3 +145,26 @@ def test_import_takes_what_is_right_and_names_the_rest(used: Folder, refused: Ex
     refused(used.run("cache", "import", "langchain", "."), 2)
     refused(used.run("cache", "import", "table", "table.jsonl", "--texts", "x.txt"), 2)
     refused(used.run("cache", "import", "table", "none.parquet"), 3)
+
+
+def test_a_day_of_imported_vectors_makes_no_call_and_its_books_balance(
+    done: Folder, tmp_path: Path
+) -> None:
+    root = done.path / ".embedding_pipeline"
+    day = "2026-01-01.parquet"
+    texts = pq.read_table(root / "deduped_chunks" / day, columns=["text"])
+    (file,) = root.glob(f"embeddings/*/{day}")
+    vectors = pq.read_table(file, columns=["vector"])
+    pq.write_table(texts.append_column("vector", vectors["vector"]), tmp_path / "theirs.parquet")
+    folder = InsideFolder(tmp_path).settings(**FILES)
+    folder.rows("2026-01-01", *texts["text"].to_pylist())
+    report = folder.json("cache", "import", "table", "theirs.parquet", "--sample", "1")
+    assert (report["found"], report["stored"], report["present"]) == (3, 2, 1)
+    assert report["worst_cosine"] > 0.99999
+    days = ("--start", "2026-01-01", "--end", "2026-01-01")
+    run = folder.json("backfill", *days, "--wait")
+    assert run["success"], run["failed"]
+    assert (run["embedded"], run["requests"]) == (0, 0)
+    by_source = {row["source"]: row["chunks"] for row in folder.json("costs", "--by", "source")}
+    assert by_source["cache"] == 3
+    assert by_source["import"] == 0, "an entry, and no cost"
