@@ -28,6 +28,7 @@ DOCUMENTS = (
     "docs/rate-limits.md",
     "docs/costs.md",
     "docs/cache-commands.md",
+    "docs/benchmarks-cache.md",
 )
 SETTING = re.compile(r"`([a-z_]+(?:\.[a-z_]+)*)`")
 
