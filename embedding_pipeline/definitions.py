@@ -31,7 +31,9 @@ def build_defs(
     """
     from embedding_pipeline.settings.loading import load_settings
 
-    return build_graph(settings or load_settings(), overrides or {})
+    if settings is not None:
+        return build_graph(settings, overrides or {})
+    return build_graph(load_settings(), overrides or {}, load_settings)
 
 
 @dg.definitions

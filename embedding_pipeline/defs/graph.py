@@ -4,7 +4,7 @@ Belongs here: joining what the other modules of this folder define. Does not bel
 here: any definition of its own, or loading settings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from embedding_pipeline.settings.tree import Settings
 
 
-def build_graph(settings: "Settings", overrides: Mapping[str, object]) -> dg.Definitions:
+def build_graph(
+    settings: "Settings",
+    overrides: Mapping[str, object],
+    current: "Callable[[], Settings] | None" = None,
+) -> dg.Definitions:
     """Everything Dagster is to know; ``overrides`` stand in place of resources, by key.
+
+    ``current`` reads the settings anew, for what lives longer than a run.
 
     Runs are executed in one process: the steps are a chain and wait on the network, and
     a process for each step costs four times the CPU of the whole run.
@@ -36,5 +42,5 @@ def build_graph(settings: "Settings", overrides: Mapping[str, object]) -> dg.Def
             resources=build_resources(settings, overrides),
             executor=dg.in_process_executor,
         )
-        watching = dg.Definitions(sensors=build_watching(settings, days))
+        watching = dg.Definitions(sensors=build_watching(current or (lambda: settings), days))
         return dg.Definitions.merge(assets, build_automation(), watching)

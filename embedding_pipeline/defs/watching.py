@@ -6,7 +6,7 @@ Belongs here: signatures, run requests, what a tick says. Does not belong here: 
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
@@ -36,13 +36,17 @@ _UNFINISHED: Final = [
 
 
 def build_watching(
-    settings: "Settings", days: dg.PartitionsDefinition[str]
+    current: "Callable[[], Settings]", days: dg.PartitionsDefinition[str]
 ) -> Sequence[dg.SensorDefinition]:
-    """The sensors that watch budgets."""
-    return [_budget_alerts(settings), _recovery(settings, days)]
+    """The sensors that watch budgets.
+
+    ``current`` gives the settings as they are at a tick: a limit that was raised counts
+    without a reload of the code location.
+    """
+    return [_budget_alerts(current), _recovery(current, days)]
 
 
-def _budget_alerts(settings: "Settings") -> dg.SensorDefinition:
+def _budget_alerts(current: "Callable[[], Settings]") -> dg.SensorDefinition:
     @dg.sensor(
         name="budget_alert_sensor",
         minimum_interval_seconds=30,
@@ -52,9 +56,10 @@ def _budget_alerts(settings: "Settings") -> dg.SensorDefinition:
     def budget_alert_sensor() -> dg.SkipReason:
         from embedding_pipeline.assembly.watching import send_alerts
 
-        if settings.alerts.webhook_url_env is None:
-            return dg.SkipReason("alerts.webhook_url_env is not set: nowhere to send alerts")
         try:
+            settings = current()
+            if settings.alerts.webhook_url_env is None:
+                return dg.SkipReason("alerts.webhook_url_env is not set: nowhere to send alerts")
             delivery = asyncio.run(send_alerts(settings))
         except EmbeddingPipelineError as error:
             raise dg.Failure(str(error)) from None
@@ -64,7 +69,9 @@ def _budget_alerts(settings: "Settings") -> dg.SensorDefinition:
     return budget_alert_sensor
 
 
-def _recovery(settings: "Settings", days: dg.PartitionsDefinition[str]) -> dg.SensorDefinition:
+def _recovery(
+    current: "Callable[[], Settings]", days: dg.PartitionsDefinition[str]
+) -> dg.SensorDefinition:
     @dg.sensor(
         name="recovery_sensor",
         job_name=JOB,
@@ -78,7 +85,7 @@ def _recovery(settings: "Settings", days: dg.PartitionsDefinition[str]) -> dg.Se
         try:
             found = asyncio.run(
                 find_recovery(
-                    settings,
+                    current(),
                     busy=_busy(context.instance, days),
                     tried=_tried(context.instance),
                     most=AT_A_TIME,
