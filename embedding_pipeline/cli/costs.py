@@ -29,9 +29,16 @@ FIGURES: Final = (
     "cost_nano_usd",
     "unknown_nano_usd",
     "saved_nano_usd",
+    "unpriced_tokens",
 )
 
-BOOKED: Final = ("requests", "input_tokens", "cost_nano_usd", "unknown_nano_usd")
+BOOKED: Final = (
+    "requests",
+    "input_tokens",
+    "cost_nano_usd",
+    "unknown_nano_usd",
+    "unpriced_tokens",
+)
 """What is known of the day the money was spent; chunks and savings belong to partitions."""
 
 _COLUMNS: Final = (
@@ -41,6 +48,7 @@ _COLUMNS: Final = (
     money("cost", "cost_nano_usd"),
     money("unknown", "unknown_nano_usd"),
     money("saved", "saved_nano_usd"),
+    count("unpriced", "unpriced_tokens"),
 )
 
 
@@ -72,7 +80,7 @@ def costs(
     money are the ledger's: every request counts, failed and interrupted ones included.
     "unknown" is the part whose answer never arrived whole. Online calls belong to no
     partition and are shown when neither --start nor --end is given. With --by spent, these
-    are days of spending.
+    are days of spending. "unpriced" are tokens whose price was not known: no cost has them.
     """
     from embedding_pipeline.settings.loading import load_settings
 
@@ -85,6 +93,8 @@ def costs(
     if as_csv:
         click.echo(_csv(rows, [*by, *(column.key for column in shown)]), nl=False)
         return
+    if not any(row["unpriced_tokens"] for row in rows):
+        shown.pop()
     titles = [Column(name, name) for name in by]
     emit(rows, (*titles, *shown), as_json=as_json, empty="Nothing was spent yet.")
 
@@ -162,6 +172,7 @@ def _row(entry: "LedgerSum") -> Row:
         "input_tokens": entry.tokens,
         "cost_nano_usd": entry.cost_nano_usd,
         "unknown_nano_usd": entry.unknown_nano_usd,
+        "unpriced_tokens": entry.unpriced_tokens,
     }
 
 

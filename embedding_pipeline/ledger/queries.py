@@ -16,7 +16,10 @@ from embedding_pipeline.state.statements import BATCH
 
 @dataclass(frozen=True)
 class LedgerSum:
-    """Entries summed over one combination of account, space and kind."""
+    """Entries summed over one combination of account, space and kind.
+
+    ``unpriced_tokens`` were booked without a price: what they cost is not in the sum.
+    """
 
     account: Account
     space: str
@@ -26,6 +29,7 @@ class LedgerSum:
     cost_nano_usd: int
     unknown_nano_usd: int
     wait_ms: int
+    unpriced_tokens: int
 
 
 def sums(
@@ -55,6 +59,7 @@ def sums(
             func.sum(c.cost_nano_usd),
             func.sum(case((c.outcome == UNKNOWN, c.cost_nano_usd), else_=0)),
             func.sum(c.wait_ms),
+            func.sum(case((c.price_nano_usd.is_(None), c.tokens), else_=0)),
         )
         .join(spaces, spaces.c.id == c.space_id)
         .group_by(*groups)

@@ -91,6 +91,10 @@ async def test_sums_are_the_bills_by_any_division(
         assert whole["cost"] == sum(bill[3] * (bill[4] or 0) for bill in todo)
         assert whole["unknown"] == sum(b[3] * (b[4] or 0) for b in todo if b[5] == UNKNOWN)
         assert whole["requests"] == 2 * len(todo)
+        priced = await store.read(sums)
+        assert sum(one.unpriced_tokens for one in priced) == sum(
+            bill[3] for bill in todo if bill[4] is None
+        )
         days = [await store.read(partial(sums, partition=d)) for d in ("d1", "d2")]
         assert total(days[0]) + total(days[1]) == +whole
         runs = [await store.read(partial(sums, run_id=r)) for r in ("run1", "run2")]

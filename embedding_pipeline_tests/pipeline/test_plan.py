@@ -57,6 +57,7 @@ def make_settings(folder: Path, fake: FakeOpenAI, **requests: object) -> Setting
         source={"kind": "files", "path": f"{folder}/{{date}}.jsonl"},
         partitions={"start_date": DAYS[0]},
         requests={"max_inputs": 20, **requests},
+        retry={"timeout_seconds": 60},
     )
 
 

@@ -30,6 +30,7 @@ class Spending:
         requests, tokens: calls, and tokens billed.
         cost_nano_usd: money.
         unknown_nano_usd: the part of it that was in doubt.
+        unpriced_tokens: billed when no price was known; their cost is in no sum.
     """
 
     day: date
@@ -42,6 +43,7 @@ class Spending:
     tokens: int
     cost_nano_usd: int
     unknown_nano_usd: int
+    unpriced_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,11 @@ class History:
     def unknown_nano_usd(self) -> int:
         """The part of it that was in doubt."""
         return sum(row.unknown_nano_usd for row in self.spending)
+
+    @property
+    def unpriced_tokens(self) -> int:
+        """Tokens whose cost nobody knows."""
+        return sum(row.unpriced_tokens for row in self.spending)
 
     @property
     def saved_nano_usd(self) -> int:

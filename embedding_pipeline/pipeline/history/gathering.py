@@ -36,8 +36,14 @@ def spending(connection: Connection, zone: tzinfo) -> list[Spending]:
         entry, account = spent.entry, spent.entry.account
         who = (account.project, account.user, model_of(entry.space), str(entry.kind))
         key = (spent.day, *who, bool(account.partition))
-        figures = (entry.requests, entry.tokens, entry.cost_nano_usd, entry.unknown_nano_usd)
-        known = sums.setdefault(key, [0, 0, 0, 0])
+        figures = (
+            entry.requests,
+            entry.tokens,
+            entry.cost_nano_usd,
+            entry.unknown_nano_usd,
+            entry.unpriced_tokens,
+        )
+        known = sums.setdefault(key, [0] * len(figures))
         known[:] = (a + b for a, b in zip(known, figures, strict=True))
     return [Spending(*key, *figures) for key, figures in sums.items()]  # type: ignore[arg-type]
 

@@ -41,6 +41,7 @@ SPENDING_COLUMNS: Final = pa.schema(
         ("bulk", pa.bool_()),
         *((name, pa.int64()) for name in ("requests", "tokens")),
         *((name, pa.int64()) for name in ("cost_nano_usd", "unknown_nano_usd")),
+        ("unpriced_tokens", pa.int64()),
     ]
 )
 
@@ -171,7 +172,8 @@ def headline(history: History, projection: Projection) -> list[tuple[str, str, s
         (
             "Spent in all",
             usd(history.cost_nano_usd),
-            f"{usd(history.unknown_nano_usd)} of it in doubt: no usable answer",
+            f"{usd(history.unknown_nano_usd)} of it in doubt: no usable answer"
+            + _unpriced(history),
         ),
         (
             "Saved in all",
@@ -179,6 +181,11 @@ def headline(history: History, projection: Projection) -> list[tuple[str, str, s
             f"{share:.0%} of what {history.partitions:,} finished days would have cost",
         ),
     ]
+
+
+def _unpriced(history: History) -> str:
+    tokens = history.unpriced_tokens
+    return f"; {tokens:,} tokens without a known price are not in it" if tokens else ""
 
 
 def storage_of(history: History) -> list[Sequence[str]]:

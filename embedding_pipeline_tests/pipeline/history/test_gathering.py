@@ -40,6 +40,7 @@ async def settings(tmp_path: Path, fake_openai: FakeOpenAI) -> Settings:
         fake_openai.base_url,
         source={"kind": "files", "path": f"{tmp_path}/{{date}}/*"},
         partitions={"start_date": DAYS[0]},
+        retry={"timeout_seconds": 60},
         chunking={"max_tokens": 100, "overlap_tokens": OVERLAP},
         embedding={"dimensions": 64},
     )
@@ -121,6 +122,7 @@ async def test_near_copies_that_a_project_paid_for(tmp_path: Path, fake_openai: 
         fake_openai.base_url,
         source={"kind": "files", "path": f"{tmp_path}/{{date}}.jsonl"},
         partitions={"start_date": DAYS[0]},
+        retry={"timeout_seconds": 60},
         dedup={"near": False, "threshold": 0.8},
     )
     await chunks_of(made, DAYS[:1])

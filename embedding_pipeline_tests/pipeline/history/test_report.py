@@ -52,6 +52,12 @@ def test_an_empty_history_is_a_page_too() -> None:
     assert "unknown" in page.words, "no pace, no projection"
 
 
+def test_what_has_no_price_is_said_not_to_be_in_the_sum() -> None:
+    page = Page(render(history(spent(1, 0, tokens=1234, unpriced_tokens=1234)), [], ""))
+    assert "1,234 tokens without a known price are not in it" in page.words
+    assert "without a known price" not in Page(render(history(spent(1, 40)), [], "")).words
+
+
 def test_few_colours_and_no_project_forgotten() -> None:
     rows = [spent(1, 10**9, project=f"p{n}") for n in range(30)]
     by_day, by_project, *_ = charts_of(history(*rows))
