@@ -8,6 +8,7 @@ call is given up. Being told to wait (429, circuit breaker) is not: a storm of 4
 drop work while there is time. Time bounds both.
 """
 
+import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -120,7 +121,8 @@ def decide(error: ProviderError, past: Past, config: RetryConfig, draw: float) -
 class Retrying(Wrapper):
     """Calls again what time may cure. No attempt begins after ``max_seconds``.
 
-    Results say in ``attempts`` what failed before; errors carry the same attribute.
+    Results say in ``attempts`` what failed before; errors carry the same attribute, and so
+    does a cancellation, with ``between_calls`` where no call was out when it came.
     """
 
     def __init__(
@@ -137,7 +139,7 @@ class Retrying(Wrapper):
             retry=retry_if_exception_type(RETRIED),
             wait=call.wait,
             stop=call.stop,
-            sleep=self._clock.sleep,
+            sleep=call.sleep,
             before_sleep=call.say,
             reraise=True,
         )
@@ -147,6 +149,9 @@ class Retrying(Wrapper):
             raise call.final(error) from error.__cause__
         except BudgetExceeded as error:  # no call is out, and none follows
             error.attempts = tuple(call.attempts)
+            raise
+        except asyncio.CancelledError as error:
+            vars(error).update(attempts=tuple(call.attempts), between_calls=call.resting)
             raise
         return replace(
             result,
@@ -168,6 +173,7 @@ class _Call:
         self._decision = Decision(None)
         self.attempts: list[Attempt] = []
         self.requests = 0
+        self.resting = False
 
     def wait(self, state: RetryCallState) -> float:
         """Decide; tenacity asks for the wait first, then whether to stop."""
@@ -180,8 +186,14 @@ class _Call:
         self._decision = decide(error, past, self._config, self._random.random())
         seconds = self._decision.wait_seconds or 0.0
         self.attempts.append(attempt_of(error, seconds))
+        self.resting = True
         self.requests += not isinstance(error, CircuitOpen)
         return seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; the next call follows at once."""
+        await self._clock.sleep(seconds)
+        self.resting = False
 
     async def say(self, state: RetryCallState) -> None:  # noqa: ARG002
         """The call is about to be made again. Raises where it must not."""

@@ -8,7 +8,7 @@ day's file replaces the old one when its last vector is there, and not before.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TypeVar
@@ -17,16 +17,17 @@ import numpy as np
 import pyarrow as pa
 from sqlalchemy import Connection
 
-from embedding_pipeline.errors import ConservationError
+from embedding_pipeline.errors import ConservationError, EmbeddingPipelineError
 from embedding_pipeline.ledger import deferred, quarantine
 from embedding_pipeline.ledger.deferred import Deferred, new_pass
 from embedding_pipeline.ledger.quarantine import Held
 from embedding_pipeline.pipeline.reports import EmbedReport
 from embedding_pipeline.records import DERIVED_CHUNKS, Account, Digest, Priority
 from embedding_pipeline.service.aside import Aside
+from embedding_pipeline.service.bulk import BulkRun
 from embedding_pipeline.service.core import ServiceCore
 from embedding_pipeline.service.finishing import finish
-from embedding_pipeline.service.work import FilledBatch, Progress, Row, Tally, WorkBatch
+from embedding_pipeline.service.work import FilledBatch, Progress, Refusal, Row, Tally, WorkBatch
 from embedding_pipeline.tokens import api_estimate
 from embedding_pipeline.vectors.columns import embeddings_batch
 from embedding_pipeline.vectors.datasets import Datasets, VectorsWriter
@@ -89,8 +90,17 @@ async def build_embeddings(
     except BaseException as exc:
         if day is not None:
             day.abandon(exc)
+        if isinstance(exc, Exception):
+            await _keep_refusals(service, run)
         raise
     return tuple(reports)
+
+
+async def _keep_refusals(service: ServiceCore, run: BulkRun) -> None:
+    """What a run that failed has found out: the next one need not search for it again."""
+    with suppress(EmbeddingPipelineError):  # what ended the run is the news
+        for work, refused in run.refused_so_far():
+            await _hold(service, work, refused)
 
 
 async def _read(
@@ -142,7 +152,7 @@ class _Day:
             self._writer = await self.service.aside.run(self._open)
         if not len(batch.work):
             return
-        await self._hold(batch)
+        self._refused |= await _hold(self.service, batch.work, batch.refused)
         await self._put_off(batch)
         for row, how in batch.derived.items():
             if row not in batch.refused and row not in batch.deferred:
@@ -197,32 +207,13 @@ class _Day:
                 writer.write(embeddings_batch(chunks.slice(start, len(piece)), vectors))
                 start += len(piece)
 
-    async def _hold(self, batch: FilledBatch) -> None:
-        """Put this batch's refused chunks in quarantine, by id and reason."""
-        held = [
-            Held(
-                str(self.service.space),
-                batch.work.accounts[row],
-                batch.work.chunk_ids[row],
-                _digest(batch, row),
-                refusal.reason,
-                refusal.code,
-                attempts=int(refusal.attempted),
-            )
-            for row, refusal in batch.refused.items()
-        ]
-        if held:
-            self._refused.update(chunk.chunk_id for chunk in held)
-            number, now = self.service.space_id, self.service.now_ms()
-            await self.service.store.write(lambda c: quarantine.hold(c, number, held, now))
-
     async def _put_off(self, batch: FilledBatch) -> None:
         """Write down which chunks of this batch are left for later, and why."""
         chunks = [
             Deferred(
                 batch.work.accounts[row],
                 batch.work.chunk_ids[row],
-                _digest(batch, row),
+                _digest(batch.work, row),
                 self.priority,
                 why.reason,
                 max(int(batch.work.tokens[row]), api_estimate([batch.work.texts[row]]).item()),
@@ -275,8 +266,28 @@ class _Day:
         )
 
 
-def _digest(batch: FilledBatch, row: int) -> Digest:
-    chunks = batch.work.payload
+async def _hold(service: ServiceCore, work: WorkBatch, refused: Mapping[int, Refusal]) -> set[str]:
+    """Put refused chunks of a batch in quarantine, by id and reason; returns their ids."""
+    held = [
+        Held(
+            str(service.space),
+            work.accounts[row],
+            work.chunk_ids[row],
+            _digest(work, row),
+            refusal.reason,
+            refusal.code,
+            attempts=int(refusal.attempted),
+        )
+        for row, refusal in refused.items()
+    ]
+    if held:
+        number, now = service.space_id, service.now_ms()
+        await service.store.write(lambda c: quarantine.hold(c, number, held, now))
+    return {chunk.chunk_id for chunk in held}
+
+
+def _digest(work: WorkBatch, row: int) -> Digest:
+    chunks = work.payload
     assert isinstance(chunks, pa.RecordBatch)
     return Digest(bytes.fromhex(chunks.column("content_hash")[row].as_py()))
 

@@ -34,6 +34,8 @@ def ended_by(exc: BaseException, flight: Flight) -> Sequence[Attempt]:
         return getattr(exc, "attempts", ())
     # Cut off, or delivered and not stored: it may have been billed.
     earlier: Sequence[Attempt] = getattr(exc, "attempts", ())
+    if getattr(exc, "between_calls", False):
+        return earlier
     return [*earlier, Attempt(flight.provider, type(exc).__name__, maybe_billed=True)]
 
 

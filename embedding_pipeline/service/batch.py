@@ -4,7 +4,7 @@ Belongs here: putting vectors into rows, and knowing when all rows are decided. 
 waiting, no I/O. Does not belong here: where vectors come from (``bulk``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -80,6 +80,11 @@ class OpenBatch:
             return np.zeros(0, np.intp)
         self._refused[row] = refusal
         return self._decide(np.array([row], np.intp), Row.REFUSED)
+
+    @property
+    def refused(self) -> Mapping[int, Refusal]:
+        """Rows refused so far, and why."""
+        return self._refused
 
     def defer(self, position: int, deferral: Deferral) -> Rows:
         """Key ``position`` is left for later, and so is its row; the rows decided by it."""

@@ -113,6 +113,10 @@ class BulkRun:
         finally:
             await finish(self._end(intake))
 
+    def refused_so_far(self) -> list[tuple[WorkBatch, Mapping[int, Refusal]]]:
+        """Batches not handed out, with the rows in them that are refused already."""
+        return [(batch.work, batch.refused) for batch in self._places.open if batch.refused]
+
     def stop(self, reason: Exception) -> None:
         """Send nothing more; once what is out has come in, the reader gets ``reason``."""
         self._fail(reason)

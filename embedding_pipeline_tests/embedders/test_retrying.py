@@ -23,6 +23,7 @@ from embedding_pipeline.errors import (
 )
 from embedding_pipeline_tests.clock import FakeClock
 from embedding_pipeline_tests.embedders.scripted import OK, Scripted, error
+from embedding_pipeline_tests.service.harness import HandClock
 
 pytestmark = pytest.mark.anyio
 
@@ -183,3 +184,24 @@ async def test_cancellation_is_not_retried(clock: FakeClock) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert leaf.calls == 1
+
+
+@pytest.mark.parametrize("between", [False, True])
+async def test_a_cancellation_says_what_failed_before_and_whether_a_call_is_out(
+    between: bool,
+) -> None:
+    clock = HandClock(through=0.0 if between else 900.0)
+    leaf = Scripted([error(TransientProviderError, maybe_billed=True), OK])
+    task = asyncio.create_task(Retrying(leaf, CONFIG, clock, random.Random(3)).embed(["a"]))
+    while leaf.calls == 0:
+        await asyncio.sleep(0)
+        leaf.gate = asyncio.Event()  # the second call waits for it
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert leaf.calls == (1 if between else 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as cut:
+        await task
+    (attempt,) = vars(cut.value)["attempts"]
+    assert (attempt.error, attempt.maybe_billed) == ("TransientProviderError", True)
+    assert vars(cut.value)["between_calls"] is between

@@ -7,8 +7,14 @@ import pytest
 
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.state.store import Store
+from embedding_pipeline_tests.clock import FakeClock
+from embedding_pipeline_tests.servers import postgres_server, postgres_url
 from embedding_pipeline_tests.service.harness import HandClock, Provider, open_fetcher
 from embedding_pipeline_tests.stores import open_store
+
+__all__ = ["postgres_server", "postgres_url"]
+
+ON_EVERY_STORE = (".test_fetching", ".test_fetching_ends")
 
 
 @pytest.fixture
@@ -17,11 +23,21 @@ def clock() -> HandClock:
     return HandClock(through=1.0)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The transactions of a flight are the same on every kind of store."""
+    if "store" in metafunc.fixturenames and metafunc.module.__name__.endswith(ON_EVERY_STORE):
+        metafunc.parametrize("store", ["sqlite", "postgres"], indirect=True)
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty store."""
-    with open_store(tmp_path) as opened:
-        yield opened
+    if getattr(request, "param", "sqlite") == "postgres":
+        with Store(request.getfixturevalue("postgres_url"), FakeClock()) as opened:
+            yield opened
+    else:
+        with open_store(tmp_path) as opened:
+            yield opened
 
 
 @pytest.fixture

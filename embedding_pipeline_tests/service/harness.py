@@ -55,6 +55,7 @@ class HandClock:
     def __init__(self, through: float = 0.0) -> None:
         self.elapsed = 0.0
         self.through = through
+        self._asleep = asyncio.Event()
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
 
     def now(self) -> float:
@@ -70,7 +71,12 @@ class HandClock:
             return
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleepers.append((self.elapsed + seconds, woken))
+        self._asleep.set()
         await woken
+
+    async def slept(self) -> None:
+        """Until somebody sleeps."""
+        await self._asleep.wait()
 
     def advance(self, seconds: float) -> None:
         self.elapsed += seconds

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -37,7 +36,7 @@ from embedding_pipeline_tests.service.harness import (
     right,
 )
 from embedding_pipeline_tests.service.landings import TEXTS, TOKENS, books_of, collect, texts_of
-from embedding_pipeline_tests.stores import open_store
+from embedding_pipeline_tests.stores import another, open_store
 
 pytestmark = pytest.mark.anyio
 
@@ -65,9 +64,9 @@ async def test_a_text_asked_for_twice_in_one_group_is_sent_once(
 
 
 async def test_two_fetchers_on_two_stores_buy_a_text_once(
-    store: Store, provider: Provider, clock: HandClock, tmp_path: Path
+    store: Store, provider: Provider, clock: HandClock
 ) -> None:
-    with open_store(tmp_path) as other:
+    with another(store) as other:
         provider.gate = asyncio.Event()
         one, two = open_fetcher(store, provider, clock), open_fetcher(other, provider, clock)
         first = asyncio.create_task(collect(one, items(*TEXTS[:3])))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, select, update
 
+from embedding_pipeline.embedders.config import RetryConfig
+from embedding_pipeline.embedders.retrying import Retrying
 from embedding_pipeline.errors import (
     InputRefused,
     ServiceClosed,
@@ -131,6 +134,27 @@ async def test_cut_off_while_a_request_is_out_it_is_booked_as_unknown(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await books_of(store) == Books(0, TOKENS, 1, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_cut_off_while_a_lost_request_is_tried_again_each_call_is_booked_once(
+    store: Store, provider: Provider, again: bool
+) -> None:
+    clock = HandClock(through=900.0 if again else 0.0)
+    provider.script = {0: TransientProviderError("lost", fault(billed=True))}
+    trying = Retrying(provider, RetryConfig(), clock, random.Random(1))
+    task = asyncio.create_task(collect(open_fetcher(store, trying, clock), items(*TEXTS)))
+    await provider.reached()
+    provider.gate = asyncio.Event()  # the second call waits for it
+    if again:
+        await provider.reached(2)
+    else:
+        await clock.slept()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    calls = 2 if again else 1
+    assert await books_of(store) == Books(0, calls * TOKENS, calls, 0, 0, 1, 0)
 
 
 async def test_cut_off_before_anything_is_sent_nothing_is_booked(
