@@ -12,7 +12,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from embedding_pipeline.cache.eviction import Policy, Step, evict_step
-from embedding_pipeline.cache.groups import Uses, mark_used
+from embedding_pipeline.cache.groups import Uses, mark_used, total_bytes
 from embedding_pipeline.state.store import Store
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,9 @@ class Keeper:
         Raises:
             StateError: the store refused; what went before is gone.
         """
-        if self._bound.max_bytes is None:
-            return 0
+        most = self._bound.max_bytes
+        if most is None or await self._store.read(total_bytes) <= most:
+            return 0  # mostly so, and found out without the writer's lock
         gone = 0
         for _ in range(MOST_STEPS):
             step = await self._store.write(lambda c: evict_step(c, self._policy))

@@ -14,7 +14,7 @@ from embedding_pipeline.cache.codec import OVERHEAD
 from embedding_pipeline.cache.eviction import Group, Policy, Step, choose, evict_step
 from embedding_pipeline.cache.groups import HOUR_MS, Uses
 from embedding_pipeline.records import Digest, Space, digest_of
-from embedding_pipeline.state import room
+from embedding_pipeline.state import migrations, room
 from embedding_pipeline.state.schema import cache_groups, vectors
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.stores import another
@@ -136,6 +136,22 @@ async def test_groups_follow_what_is_forgotten_and_what_was_there_already(store:
     )
     assert stored == 3, "the first stored vector stays"
     assert await store.read(left) == {1: 1, 7: 3}
+
+
+async def test_a_store_from_before_groups_gets_them(store: Store) -> None:
+    await buy(store, 1, 4, hour=1)
+    number = await buy(store, 2, 3, hour=2, space=NEW)
+
+    def back_and_forth(connection: Connection) -> None:
+        cache_groups.drop(connection)
+        for index in vectors.indexes:
+            index.drop(connection)
+        migrations._add_cache_groups(connection)
+
+    await store.write(back_and_forth)
+    assert await store.read(left) == {1: 4, 2: 3}
+    await evict(store, Policy(only=number))
+    assert await store.read(left) == {1: 4}
 
 
 async def test_room_is_given_back_step_by_step(store: Store) -> None:
