@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from embedding_pipeline.errors import SourceError
+from embedding_pipeline.importing.connecting import redis_reading
 from embedding_pipeline.importing.found import Found, Reader, Vector, numbered, vector_of
 
+_AT_ONCE: Final = 50
 _BLOCK_CHARACTERS: Final = 1 << 18
 _MOST_CHARACTERS: Final = 1 << 28
 """One value of the store (the nodes of one step); a file that has no end in it is no JSON."""
@@ -37,6 +39,27 @@ def cache_file(path: Path) -> Reader:
         )
 
     return read
+
+
+def redis_store(url: str, collection: str) -> Reader:
+    """The same in a ``RedisKVStore``: one hash a collection, a field a key, JSON in it."""
+
+    def read() -> Iterator[Found]:
+        with redis_reading(url) as client:
+            yield from numbered(
+                (text, vector, "")
+                for key, value in client.hscan_iter(collection, count=_AT_ONCE)
+                for text, vector in _of(key.decode(errors="replace"), _parsed(value))
+            )
+
+    return read
+
+
+def _parsed(value: bytes) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _of(key: str, value: Any) -> Iterator[tuple[str | None, Vector | None]]:

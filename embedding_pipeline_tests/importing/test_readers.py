@@ -132,6 +132,22 @@ def test_llama_index_is_read_in_pieces_whatever_their_size(
     assert same(read(llama_index.cache_file(path)), VECTORS)
 
 
+def test_llama_index_in_redis(redis_url: str) -> None:
+    with Redis.from_url(redis_url) as client:
+        for text, vector in VECTORS.items():
+            client.hset("embeddings", text, json.dumps({"an id": vector}))
+        nodes = [writers.node("in a node", [1.0, 0.0])]
+        client.hset("llama_cache", "hash", json.dumps({"nodes": nodes}))
+        client.hset("llama_cache", "torn", "{")
+    found = read(llama_index.redis_store(redis_url, "embeddings"))
+    assert {entry.text for entry in found if not entry.problem} == set(TEXTS)
+    found = read(llama_index.redis_store(redis_url, "llama_cache"))
+    assert sorted((entry.text or "", entry.problem) for entry in found) == [
+        ("", "no_text"),
+        ("in a node", ""),
+    ]
+
+
 @pytest.mark.parametrize("cut", [1, 30, 60, -3])
 def test_llama_index_cut_short_is_an_error_after_what_was_whole(tmp_path: Path, cut: int) -> None:
     path = writers.key_value_store(tmp_path / "kv.json", VECTORS)

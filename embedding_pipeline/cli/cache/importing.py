@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from embedding_pipeline.pipeline.importing import ImportReport
     from embedding_pipeline.settings.tree import Settings
 
-KINDS: Final = ("langchain", "langchain-redis", "llama-index", "redisvl", "table")
+KINDS: Final = (
+    "langchain",
+    "langchain-redis",
+    "llama-index",
+    "llama-index-redis",
+    "redisvl",
+    "table",
+)
 _KEYED: Final = frozenset({"langchain", "langchain-redis"})
 _WORDS: Final = {
     "unreadable": "cannot be read",
@@ -48,7 +55,11 @@ _WORDS: Final = {
     show_default=True,
     help="LangChain: its key_encoder.",
 )
-@click.option("--name", default="embedcache", show_default=True, help="RedisVL: name of the cache.")
+@click.option(
+    "--name",
+    help="RedisVL: name of the cache  [default: embedcache]. LlamaIndex in Redis: collection  "
+    "[default: llama_cache].",
+)
 @click.option(
     "--vector-column", default="vector", show_default=True, help="Column of the vectors in a table."
 )
@@ -82,7 +93,8 @@ def import_(
 
     PLACE is a folder (langchain: LocalFileStore), a file (llama-index: a persisted JSON;
     table: Parquet or JSONL with a text and a vector column), or a Redis URL
-    (langchain-redis: RedisStore; redisvl: EmbeddingsCache). LangChain's keys are hashes:
+    (langchain-redis: RedisStore; llama-index-redis: RedisKVStore; redisvl:
+    EmbeddingsCache). LangChain's keys are hashes:
     name the texts with --texts, or --start and --end.
 
     Every vector is checked, and a sample is compared with the model's own before anything
@@ -96,7 +108,7 @@ def import_(
     options = TextsOptions(*(named.pop(key) for key in ("texts", "column", "start", "end")))
     if newlines is None:
         openai = settings.model_spec.space.family == "openai"
-        newlines = "spaces" if kind == "llama-index" and openai else "kept"
+        newlines = "spaces" if kind.startswith("llama-index") and openai else "kept"
     wanted = Wanted(kind, project, renormalise, newlines == "spaces", sample)
     with ExitStack() as stack:
         reader = _reader(kind, place, options, settings, stack, **named)
@@ -115,7 +127,7 @@ def _reader(
     namespace: str,
     prefix: str,
     encoder: str,
-    name: str,
+    name: str | None,
     vector_column: str,
 ) -> "Reader":
     from embedding_pipeline.importing import langchain, llama_index, redisvl, tables
@@ -129,8 +141,10 @@ def _reader(
         raise click.UsageError(f"{kind} has the texts; leave out --texts, --start and --end")
     if kind == "llama-index":
         return llama_index.cache_file(Path(place))
+    if kind == "llama-index-redis":
+        return llama_index.redis_store(place, name or "llama_cache")
     if kind == "redisvl":
-        return redisvl.embeddings_cache(place, name)
+        return redisvl.embeddings_cache(place, name or "embedcache")
     return tables.table(Path(place), options.column, vector_column)
 
 
