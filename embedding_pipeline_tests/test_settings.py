@@ -68,6 +68,7 @@ EVERYTHING: dict[str, Any] = {
     "on_outage": "fail",
     "batch_api": "off",
     "alerts": {},
+    "spaces": {"max_auto_cost_usd": 2, "keep_days": 7, "gate": {"k": 5}},
 }
 
 

@@ -7,10 +7,12 @@ reading files (``vectors``).
 from typing import TYPE_CHECKING, Final
 
 from embedding_pipeline.assembly.parts import build_datasets
+from embedding_pipeline.assembly.spaces import model_of, served_target, shortest, wanted
 from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.records import Space
 from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline.settings.tree import Settings
+from embedding_pipeline.spaces.records import Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,18 +20,26 @@ if TYPE_CHECKING:
 ACTIVE: Final = "active"
 
 
-def resolve_space(settings: Settings, space: str) -> Space:
-    """The space a reader means: ``active`` (the settings' model) or a space by name.
+def resolve_target(settings: Settings, space: str) -> Target:
+    """The vectors a reader means: ``active``, or a space by name.
+
+    ``active`` is what was promoted last; before that the settings' model. Another space
+    than the settings' is read at the length its files have.
 
     Raises:
         ConfigurationError: it is neither.
+        StateError: the record of the active space cannot be read.
     """
     if space == ACTIVE:
-        return settings.model_spec.space
+        return served_target(settings)
     try:
-        return Space.parse(space)
+        named = Space.parse(space)
     except ValueError as exc:
         raise ConfigurationError(f"{exc}; write it like {settings.model_spec.space}") from exc
+    asked = wanted(settings)
+    if named == asked.space:
+        return asked
+    return Target(model_of(named), named, shortest(build_datasets(settings), named))
 
 
 def read_vectors(
@@ -46,7 +56,8 @@ def read_vectors(
     Args:
         start: first day, ``YYYY-MM-DD``.
         end: last day.
-        space: ``active``, or the name of a space.
+        space: ``active`` (one space that is complete, whatever is being built), or the
+            name of a space.
         fan_out: every raw chunk has a row, duplicates with their representative's vector.
         with_text: add the column ``text``.
         settings: None reads file and environment.
@@ -61,12 +72,13 @@ def read_vectors(
     from embedding_pipeline.vectors import reader
 
     chosen = settings or load_settings()
+    target = resolve_target(chosen, space)
     return reader.read_vectors(
         build_datasets(chosen),
-        resolve_space(chosen, space),
+        target.space,
         start,
         end,
-        dimensions=chosen.dimensions,
+        dimensions=target.dimensions,
         fan_out=fan_out,
         with_text=with_text,
     )

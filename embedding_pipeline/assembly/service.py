@@ -4,8 +4,6 @@ Belongs here: choosing and joining parts. Does not belong here: reading files or
 environment (``settings``), or any work.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
@@ -23,11 +21,9 @@ from embedding_pipeline.service.keeping import Bound
 from embedding_pipeline.service.preparing import InputRules
 from embedding_pipeline.settings.environment import api_key
 from embedding_pipeline.settings.loading import load_settings
+from embedding_pipeline.settings.recipe import fingerprint, recipe
 from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.state.store import Store
-
-VECTORS_VERSION: Final = 1
-"""Raised when this code would make other vectors, or other chunks, from the same input."""
 
 LOCAL_IN_FLIGHT: Final = 2
 """Requests a local model works on at once: more would only wait for the same cores."""
@@ -123,6 +119,7 @@ def service_config(settings: Settings, run_id: str) -> ServiceConfig:
         run_id=run_id,
         fingerprint=fingerprint(settings),
         budgets=build_budgets(settings),
+        recipe=recipe(settings),
     )
 
 
@@ -137,20 +134,6 @@ def _bucket(tokens_per_minute: int | None, spec: ModelSpec) -> int | None:
     if tokens_per_minute is None or spec.is_local:
         return None
     return max(tokens_per_minute, spec.max_input_tokens)
-
-
-def fingerprint(settings: Settings) -> str:
-    """16 hex characters that change when the same source would give other vectors."""
-    shaping = {
-        "version": VECTORS_VERSION,
-        "space": str(settings.model_spec.space),
-        "dimensions": settings.dimensions,
-        "chunking": settings.chunking.model_dump(mode="json"),
-        "dedup": settings.dedup.model_dump(mode="json"),
-        "oversize": settings.requests.oversize,
-    }
-    text = json.dumps(shaping, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _named(

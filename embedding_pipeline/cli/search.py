@@ -39,8 +39,8 @@ _COLUMNS: Final = (
 def search(text: str, k: int, as_json: bool) -> None:
     """Find the chunks whose meaning is nearest to TEXT.
 
-    The text is embedded with the model of the settings and compared with every vector
-    of that model's space.
+    The text is embedded with the model of the active space and compared with every vector
+    in it.
     """
     from embedding_pipeline.settings.loading import load_settings
 
@@ -54,19 +54,20 @@ def search(text: str, k: int, as_json: bool) -> None:
 
 
 def find(settings: "Settings", text: str, k: int) -> "list[Hit]":
-    """The ``k`` nearest chunks in the space of the settings' model."""
+    """The ``k`` nearest chunks in the active space."""
     from embedding_pipeline.assembly.parts import build_datasets
     from embedding_pipeline.assembly.service import open_service
+    from embedding_pipeline.assembly.spaces import served_target, settings_for
     from embedding_pipeline.vectors.search import search as nearest
 
     datasets = build_datasets(settings)
-    space = settings.model_spec.space
-    if not datasets.embedded_days(space):
+    target = served_target(settings)
+    if not datasets.embedded_days(target.space):
         return []
 
     async def embed() -> "Vectors":
-        async with open_service(settings) as service:
+        async with open_service(settings_for(settings, target)) as service:
             return await service.generate_embedding(text, priority="urgent")
 
     query = asyncio.run(embed())
-    return nearest(datasets, space, query, k, dimensions=settings.dimensions)
+    return nearest(datasets, target.space, query, k, dimensions=target.dimensions)

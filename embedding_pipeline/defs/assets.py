@@ -24,7 +24,7 @@ from embedding_pipeline.defs.resources import (
     SourceParam,
     StoreParam,
 )
-from embedding_pipeline.defs.stopping import until_stopped
+from embedding_pipeline.defs.writing import write_spaces, writing_of
 
 if TYPE_CHECKING:
     from embedding_pipeline.service.work import Progress
@@ -87,21 +87,11 @@ async def embeddings(
     context: dg.AssetExecutionContext, openai: EmbedderParam, vector_store: StoreParam
 ) -> Result:
     """One vector for every representative: float32, unit norm, all of one space."""
-    from embedding_pipeline.pipeline.embed import build_embeddings
-
     with recording(context) as recorder:
-        async with rate_limits_told(recorder, openai), openai.open(context.run.run_id) as service:
-            await until_stopped(
-                build_embeddings(
-                    service,
-                    vector_store,
-                    context.partition_keys,
-                    on_partition=lambda report: recorder.finished(
-                        metadata.embeddings(report, vector_store)
-                    ),
-                    on_progress=told_to(ProgressLog(context.log.info), openai),
-                )
-            )
+        async with rate_limits_told(recorder, openai):
+            writing = await writing_of(context.run, openai, vector_store)
+            progress = told_to(ProgressLog(context.log.info), openai)
+            await write_spaces(recorder, writing, openai, vector_store, progress)
     return recorder.result()
 
 
@@ -112,7 +102,8 @@ async def cost_summary(
     from embedding_pipeline.pipeline.cost import build_cost_summary
 
     with recording(context) as recorder:
-        async with openai.open(context.run.run_id) as service:
+        writing = await writing_of(context.run, openai, vector_store)
+        async with openai.open(context.run.run_id, writing.main) as service:
 
             async def build(day: str) -> Iterable[Finished]:
                 report, table = await build_cost_summary(service, vector_store, day)
@@ -148,21 +139,38 @@ def looked_at(scope_days: int) -> dg.PartitionMapping:
 def build_assets(
     days: dg.PartitionsDefinition[str], settings: "Settings"
 ) -> Sequence[dg.AssetsDefinition]:
-    """The graph, in daily partitions; any range of them can be one run."""
+    """The graph, in daily partitions; any range of them can be one run.
+
+    The code versions say what in the settings shapes each asset: Dagster marks partitions
+    that were made with other ones.
+    """
+    from embedding_pipeline.settings.recipe import fingerprint, recipe
+
     everywhere: dict[str, Any] = {"group_name": GROUP, "owners": OWNERS}
     common = {**everywhere, "partitions_def": days}
-    policy = dg.BackfillPolicy.single_run()
+    most = settings.spaces.partitions_per_run
+    policy = dg.BackfillPolicy.multi_run(most) if most else dg.BackfillPolicy.single_run()
     asset = partial(dg.asset, backfill_policy=policy, **common)
+    made = recipe(settings)
     raw = dg.AssetDep("raw_chunks", partition_mapping=looked_at(settings.dedup.scope_days))
     specs = [
-        dg.AssetSpec(name, deps=[raw], description=text, kinds=FILES, **common)
+        dg.AssetSpec(
+            name,
+            deps=[raw],
+            description=text,
+            kinds=FILES,
+            code_version=made.dedup,
+            **common,
+        )
         for name, text in DEDUPLICATION.items()
     ]
     family = {"python"} if settings.model_spec.is_local else {"openai"}
     return [
-        asset(kinds=FILES)(raw_chunks),
+        asset(kinds=FILES, code_version=made.chunker)(raw_chunks),
         dg.multi_asset(specs=specs, can_subset=True, backfill_policy=policy)(deduped_chunks),
-        asset(deps=["deduped_chunks"], kinds=family | {"parquet"})(embeddings),
+        asset(
+            deps=["deduped_chunks"], kinds=family | {"parquet"}, code_version=fingerprint(settings)
+        )(embeddings),
         asset(deps=["embeddings", "duplicate_chunks"], kinds=FILES)(cost_summary),
         build_cost_history(everywhere),
     ]

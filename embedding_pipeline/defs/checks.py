@@ -6,8 +6,9 @@ not belong here: judging (``pipeline.checks``, ``pipeline.cost``, ``pipeline.bud
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import dagster as dg
 
@@ -15,8 +16,12 @@ from embedding_pipeline.defs import compat, metadata
 from embedding_pipeline.defs.compat import Evaluations
 from embedding_pipeline.defs.resources import EmbedderParam, StoreParam
 from embedding_pipeline.defs.stopping import until_stopped
+from embedding_pipeline.defs.writing import writing_of
 from embedding_pipeline.errors import DataError, EmbeddingPipelineError
 from embedding_pipeline.pipeline.reports import CheckVerdict
+
+if TYPE_CHECKING:
+    from embedding_pipeline.assembly.service import EmbeddingService
 
 Judge: TypeAlias = Callable[[str], Awaitable[CheckVerdict]]
 
@@ -39,30 +44,54 @@ async def embeddings_checks(
     from embedding_pipeline.pipeline import checks
     from embedding_pipeline.pipeline.accounting import representative_days
 
-    async with openai.open(context.run.run_id) as service:
-        space, dimensions = service.space, service.dimensions
+    async with AsyncExitStack() as stack:
+        writing = await writing_of(context.run, openai, vector_store)
+        services = [
+            await stack.enter_async_context(openai.open(context.run.run_id, target))
+            for target in writing.targets
+        ]
 
         def of_file(judge: Callable[..., CheckVerdict]) -> Judge:
-            return lambda day: asyncio.to_thread(judge, vector_store, space, dimensions, day)
+            return in_all(
+                [
+                    partial(asyncio.to_thread, judge, vector_store, it.space, it.dimensions)
+                    for it in services
+                ]
+            )
 
-        async def accounted_for(day: str) -> CheckVerdict:
-            held, later = await service.quarantined(day), await service.deferred(day)
-            others = await asyncio.to_thread(representative_days, vector_store, day)
-            earlier = {
-                other: await service.quarantined(other) | await service.deferred(other)
-                for other in others
-            }
-            judge = partial(checks.every_chunk_accounted_for, earlier=earlier)
-            return await asyncio.to_thread(judge, vector_store, space, day, held, later)
+        def accounted_for(service: "EmbeddingService") -> Judge:
+            async def judge(day: str) -> CheckVerdict:
+                held, later = await service.quarantined(day), await service.deferred(day)
+                others = await asyncio.to_thread(representative_days, vector_store, day)
+                earlier = {
+                    other: await service.quarantined(other) | await service.deferred(other)
+                    for other in others
+                }
+                judged = partial(checks.every_chunk_accounted_for, earlier=earlier)
+                return await asyncio.to_thread(
+                    judged, vector_store, service.space, day, held, later
+                )
+
+            return judge
 
         judges: dict[str, Judge] = {
             "vector_dimension": of_file(checks.vector_dimension),
             "vectors_are_finite_unit_norm": of_file(checks.vectors_are_finite_unit_norm),
             "single_space": of_file(checks.single_space),
-            "every_chunk_accounted_for": accounted_for,
+            "every_chunk_accounted_for": in_all([accounted_for(it) for it in services]),
         }
         async for event in evaluations(context, judges):
             yield event
+
+
+def in_all(judges: Sequence[Judge]) -> Judge:
+    """The verdict on every space a run writes: the first that fails, else the last one's."""
+
+    async def judge(day: str) -> CheckVerdict:
+        verdicts = [await one(day) for one in judges]
+        return next((verdict for verdict in verdicts if not verdict.passed), verdicts[-1])
+
+    return judge
 
 
 async def cost_summary_checks(
@@ -72,7 +101,8 @@ async def cost_summary_checks(
     from embedding_pipeline.pipeline.budget import within_budget
     from embedding_pipeline.pipeline.cost import ledger_balances
 
-    async with openai.open(context.run.run_id) as service:
+    writing = await writing_of(context.run, openai, vector_store)
+    async with openai.open(context.run.run_id, writing.main) as service:
 
         async def budget(day: str) -> CheckVerdict:
             report = metadata.cost_report(day, recorded(context, "cost_summary", day))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from embedding_pipeline.service.work import Progress
     from embedding_pipeline.settings.tree import Settings
     from embedding_pipeline.sources.base import ChunkSource
+    from embedding_pipeline.spaces.records import Target
     from embedding_pipeline.vectors.datasets import Datasets
 
     ConfigParam: TypeAlias = dg.ResourceParam[Settings]
@@ -45,11 +46,20 @@ class EmbedderResource:
         self.settings = settings
         self.on_progress = on_progress
 
-    def open(self, run_id: str = "") -> "AbstractAsyncContextManager[EmbeddingService]":
-        """A service that lives as long as the ``async with`` block."""
-        from embedding_pipeline.assembly.service import open_service
+    def open(
+        self, run_id: str = "", target: "Target | None" = None
+    ) -> "AbstractAsyncContextManager[EmbeddingService]":
+        """A service that lives as long as the ``async with`` block.
 
-        return open_service(self.settings, run_id=run_id)
+        Args:
+            run_id: recorded with every ledger entry.
+            target: another space than the settings', or another length.
+        """
+        from embedding_pipeline.assembly.service import open_service
+        from embedding_pipeline.assembly.spaces import settings_for
+
+        chosen = self.settings if target is None else settings_for(self.settings, target)
+        return open_service(chosen, run_id=run_id)
 
 
 EmbedderParam: TypeAlias = dg.ResourceParam[EmbedderResource]

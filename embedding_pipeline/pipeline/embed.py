@@ -189,7 +189,11 @@ class _Day:
     def _open(self) -> VectorsWriter:
         file = self.datasets.embeddings(self.service.space, self.partition, self.service.dimensions)
         return self._stack.enter_context(
-            file.vectors_writer(run_id=self.service.run_id, fingerprint=self.service.fingerprint)
+            file.vectors_writer(
+                run_id=self.service.run_id,
+                fingerprint=self.service.fingerprint,
+                recipe=self.service.recipe,
+            )
         )
 
     def _write(self, writer: VectorsWriter, batch: FilledBatch) -> None:

@@ -12,6 +12,7 @@ from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Kind
 from embedding_pipeline.service.keeping import UNBOUNDED, Bound
 from embedding_pipeline.service.preparing import InputRules
+from embedding_pipeline.vectors.provenance import NO_RECIPE, Recipe
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class ServiceConfig:
         run_id: the run the work belongs to, or "".
         fingerprint: fingerprint of the settings that shape the vectors.
         budgets: what bounds spending, if anything does.
+        recipe: the same in words, as each file keeps it.
     """
 
     spec: ModelSpec
@@ -51,3 +53,4 @@ class ServiceConfig:
     run_id: str = ""
     fingerprint: str = ""
     budgets: Budgets | None = None
+    recipe: Recipe = NO_RECIPE

@@ -39,6 +39,7 @@ from embedding_pipeline.service.preparing import InputRules, Prepared, assemble
 from embedding_pipeline.service.purse import purse_of
 from embedding_pipeline.service.work import Item, Refusal, WorkBatch
 from embedding_pipeline.state.store import Store
+from embedding_pipeline.vectors.provenance import Recipe
 from embedding_pipeline.vectors.view import view
 
 MANY: Final = 10_000
@@ -113,6 +114,11 @@ class ServiceCore:
     def fingerprint(self) -> str:
         """Fingerprint of the settings that shape the vectors."""
         return self._config.fingerprint
+
+    @property
+    def recipe(self) -> Recipe:
+        """What shapes the vectors besides their space."""
+        return self._config.recipe
 
     def now_ms(self) -> int:
         """The instant, in milliseconds since the epoch."""

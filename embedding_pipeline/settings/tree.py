@@ -44,6 +44,7 @@ from embedding_pipeline.settings.demo_start import demo_start
 from embedding_pipeline.settings.environment import PREFIX, file_content, settings_file
 from embedding_pipeline.settings.rules import contradictions
 from embedding_pipeline.sources.config import SourceConfig
+from embedding_pipeline.spaces.config import SpacesConfig
 
 
 class _Section(BaseModel):
@@ -107,6 +108,7 @@ class Settings(BaseSettings):
     prices: tuple[PriceConfig, ...] = ()
     on_outage: Literal["fail", "defer", "degrade"] = "fail"
     batch_api: Literal["off", "on", "auto"] = "off"
+    spaces: SpacesConfig = SpacesConfig()
     alerts: AlertsConfig = AlertsConfig()
 
     _base: Path = PrivateAttr(default_factory=Path.cwd)

@@ -52,12 +52,18 @@ def _add_budgets(connection: Connection) -> None:
         table.create(connection, checkfirst=True)
 
 
+def _add_spaces(connection: Connection) -> None:
+    schema.space_history.create(connection, checkfirst=True)
+    schema.space_builds.create(connection, checkfirst=True)
+
+
 MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
     _create,
     _add_limits,
     _add_cache_tiers,
     _add_cache_groups,
     _add_budgets,
+    _add_spaces,
 )
 LATEST: Final = len(MIGRATIONS)
 

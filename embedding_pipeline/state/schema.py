@@ -236,3 +236,37 @@ alerts: Final = Table(
     Column("sent_at", BigInteger),
 )
 """Messages for people, each filed once by its key and sent until it was taken."""
+
+space_history: Final = Table(
+    "space_history",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("action", String(16), nullable=False),  # adopt | promote | rollback | view | drop
+    Column("model", String(255), nullable=False),
+    Column("space", String(255), nullable=False),
+    Column("dimensions", Integer, nullable=False),
+    Column("by", String(255), nullable=False),
+    Column("forced", Integer, nullable=False),
+    Column("report", Text, nullable=False),  # JSON of the gate's report, or ""
+)
+"""Append-only. The active space is the last row that is not a drop: a switch is one row."""
+
+space_builds: Final = Table(
+    "space_builds",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("key", String(16), nullable=False, unique=True),
+    Column("model", String(255), nullable=False),
+    Column("space", String(255), nullable=False),
+    Column("dimensions", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    Column("cost_nano_usd", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("approved_by", String(255), nullable=False),
+    Column("note", Text, nullable=False),
+    Column("report", Text, nullable=False),  # JSON of the gate's report, or ""
+)
+"""Shadow builds: one row for each change of the model; at most one of them is open."""

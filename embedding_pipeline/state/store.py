@@ -27,7 +27,7 @@ from embedding_pipeline.clock import Clock
 from embedding_pipeline.errors import ConfigurationError, StateError
 from embedding_pipeline.state import postgres
 from embedding_pipeline.state.grouping import GroupWriter
-from embedding_pipeline.state.migrations import migrate
+from embedding_pipeline.state.migrations import LATEST, migrate, version_of
 
 T = TypeVar("T")
 
@@ -72,7 +72,8 @@ class Store:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="state-read")
         try:
             with self._edge():
-                self._transact(lambda c: migrate(c, int(clock.now() * 1000)), True)
+                if self._transact(version_of, False) != LATEST:  # looking takes no lock
+                    self._transact(lambda c: migrate(c, int(clock.now() * 1000)), True)
         except BaseException:
             self.close()
             raise
@@ -92,6 +93,11 @@ class Store:
         """Run ``work`` on one consistent snapshot, in a reading thread. Raises StateError."""
         with self._edge():
             return await self._hand_in(self._readers.submit, self._transact, work, False)
+
+    def ask(self, work: Callable[[Connection], T]) -> T:
+        """``read`` for callers without an event loop; blocks them. Raises StateError."""
+        with self._edge():
+            return self._transact(work, False)
 
     def close(self) -> None:
         """Finish what is under way and close every connection. Safe to call twice."""

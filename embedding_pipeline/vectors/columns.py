@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from embedding_pipeline.errors import DataError
 from embedding_pipeline.records import Vectors, embeddings_schema
+from embedding_pipeline.vectors.view import view
 
 
 def vector_column(vectors: Vectors) -> pa.FixedSizeListArray:
@@ -53,3 +54,15 @@ def embeddings_batch(chunks: pa.RecordBatch, vectors: Vectors) -> pa.RecordBatch
     return pa.RecordBatch.from_arrays(
         [*(chunks.column(name) for name in names), vector_column(vectors)], schema=schema
     )
+
+
+def with_view(batch: pa.RecordBatch, dimensions: int) -> pa.RecordBatch:
+    """``batch`` with its vectors, if it has any, shortened to ``dimensions``.
+
+    Raises DataError where they cannot be (see ``view``).
+    """
+    place = batch.schema.get_field_index("vector")
+    if place < 0 or batch.schema.field(place).type.list_size == dimensions:
+        return batch
+    short = vector_column(view(matrix_of(batch.column(place)), dimensions))
+    return batch.set_column(place, embeddings_schema(dimensions).field("vector"), short)

@@ -4,7 +4,7 @@ Belongs here: names, paths and schemas; that an ``embeddings`` file is of the sp
 and dimensions asked for. Does not belong here: how Parquet is read or written.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -23,8 +23,9 @@ from embedding_pipeline.records import (
     Space,
     embeddings_schema,
 )
-from embedding_pipeline.vectors.partition import PartitionFile
-from embedding_pipeline.vectors.provenance import Provenance
+from embedding_pipeline.vectors.columns import with_view
+from embedding_pipeline.vectors.partition import BATCH_ROWS, PartitionFile
+from embedding_pipeline.vectors.provenance import NO_RECIPE, Provenance, Recipe
 from embedding_pipeline.vectors.writing import PartitionWriter
 
 
@@ -60,14 +61,50 @@ class EmbeddingsFile(PartitionFile):
 
     @contextmanager
     def vectors_writer(
-        self, *, run_id: str, fingerprint: str, counts: Mapping[str, int] | None = None
+        self,
+        *,
+        run_id: str,
+        fingerprint: str,
+        counts: Mapping[str, int] | None = None,
+        recipe: Recipe = NO_RECIPE,
     ) -> Iterator["VectorsWriter"]:
         """``writer`` for vectors: its footer says what made them, and how many of what."""
         with self.writer() as writer:
             vectors = VectorsWriter(writer, dict(counts or {}))
             yield vectors
-            record = Provenance(self.space, self.dimensions, run_id, fingerprint, vectors.counts)
+            record = Provenance(
+                self.space, self.dimensions, run_id, fingerprint, vectors.counts, recipe
+            )
             writer.annotate(record.to_metadata())
+
+
+@dataclass(frozen=True)
+class ServedEmbeddings(EmbeddingsFile):
+    """One day of vectors of one space, read at stated dimensions from a file that may hold more.
+
+    The file is asked when it is opened, so that one that replaces it meanwhile serves as well.
+    """
+
+    def verify(self, parquet: pq.ParquetFile) -> None:
+        """Refuse a file of another space, or with shorter vectors. Raises DataError."""
+        found = self._parse(self._metadata_of(parquet)).dimensions
+        length = max(found, self.dimensions)
+        EmbeddingsFile(
+            self.asset,
+            self.day,
+            self.root,
+            self.name,
+            embeddings_schema(length),
+            self.space,
+            length,
+        ).verify(parquet)
+
+    def iter_batches(
+        self, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream the rows in order, their vectors as the view."""
+        for batch in super().iter_batches(columns, batch_rows):
+            yield with_view(batch, self.dimensions)
 
 
 @dataclass
@@ -137,6 +174,18 @@ class Datasets:
             dimensions=length,
         )
 
+    def served_embeddings(
+        self, space: Space, day: str, dimensions: int | None = None
+    ) -> ServedEmbeddings:
+        """The vectors of a day for readers, who may be handed a view of longer ones."""
+        strict = self.embeddings(space, day, dimensions)
+        return ServedEmbeddings(**vars(strict))
+
+    def stored_embeddings(self, space: Space, day: str) -> EmbeddingsFile:
+        """The vectors of a day at whatever dimensions its file says. Raises DataError."""
+        found = self.embeddings(space, day).provenance()
+        return self.embeddings(space, day, found.dimensions)
+
     def derived_chunks(self, space: Space, day: str) -> PartitionFile:
         """Chunks of a day whose vector is not of exactly their text; no file when none is."""
         name = f"derived_chunks/{space.slug}/{day}.parquet"
@@ -163,6 +212,27 @@ class Datasets:
         except (KeyError, ValueError, TypeError) as error:
             raise DataError(f"{self.root / name} does not say what made it") from error
         return self.embeddings(found.space, day, found.dimensions)
+
+    def spaces(self) -> list[Space]:
+        """Every space that has vectors here, by the word of its newest file, in order.
+
+        A folder whose file says nothing readable is left out.
+        """
+        found = set()
+        for folder in sorted((self.root / "embeddings").glob("[!.]*/")):
+            days = self.days(f"embeddings/{folder.name}")
+            space = self._space_in(folder.name, days[-1]) if days else None
+            if space is not None:
+                found.add(space)
+        return sorted(found)
+
+    def _space_in(self, slug: str, day: str) -> Space | None:
+        name = f"embeddings/{slug}/{day}.parquet"
+        file = PartitionFile("embeddings", day, self.root, name, embeddings_schema(1))
+        try:
+            return Provenance.from_metadata(file.metadata()).space
+        except (DataError, KeyError, ValueError, TypeError):
+            return None
 
     def _file(self, asset: str, day: str, schema: pa.Schema) -> PartitionFile:
         return PartitionFile(asset, _day(day), self.root, f"{asset}/{day}.parquet", schema)

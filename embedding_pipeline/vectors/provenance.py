@@ -6,12 +6,34 @@ here: deciding what to do when it does not match.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Final, Self
 
 from embedding_pipeline.records import Space
 
 _PREFIX: Final = "embedding_pipeline."
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What shapes vectors besides their space, in words that can be compared and read.
+
+    Each is "" where a file does not say, as those of earlier versions.
+
+    Attributes:
+        chunker: how documents were cut.
+        dedup: which chunks counted as copies.
+        oversize: what was done with text over the API's cap.
+        code_version: version of the code that makes vectors and chunks.
+    """
+
+    chunker: str = ""
+    dedup: str = ""
+    oversize: str = ""
+    code_version: str = ""
+
+
+NO_RECIPE: Final = Recipe()
 
 
 @dataclass(frozen=True)
@@ -24,6 +46,7 @@ class Provenance:
         run_id: the run that wrote the file, or "".
         fingerprint: fingerprint of the settings that shape the vectors.
         counts: figures of that run (``chunks``, ``embedded``, ``cached``, …).
+        recipe: what else shaped the vectors.
     """
 
     space: Space
@@ -31,6 +54,7 @@ class Provenance:
     run_id: str = ""
     fingerprint: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
+    recipe: Recipe = NO_RECIPE
 
     def to_metadata(self) -> dict[str, str]:
         """The record as the key/value pairs of a Parquet footer."""
@@ -40,6 +64,7 @@ class Provenance:
             "run_id": self.run_id,
             "fingerprint": self.fingerprint,
             "counts": json.dumps(dict(self.counts)),
+            **asdict(self.recipe),
         }
         return {_PREFIX + key: value for key, value in values.items()}
 
@@ -52,4 +77,7 @@ class Provenance:
             run_id=metadata.get(_PREFIX + "run_id", ""),
             fingerprint=metadata.get(_PREFIX + "fingerprint", ""),
             counts=dict(json.loads(metadata.get(_PREFIX + "counts", "{}"))),
+            recipe=Recipe(
+                **{part.name: metadata.get(_PREFIX + part.name, "") for part in fields(Recipe)}
+            ),
         )

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from embedding_pipeline.errors import DataError
 from embedding_pipeline.records import Space, embeddings_schema
+from embedding_pipeline.vectors.columns import with_view
 from embedding_pipeline.vectors.datasets import Datasets, EmbeddingsFile
 from embedding_pipeline.vectors.fan_out import duplicates_by_date
-from embedding_pipeline.vectors.partition import BATCH_ROWS, PartitionFile
+from embedding_pipeline.vectors.partition import BATCH_ROWS
 from embedding_pipeline.vectors.texts import Texts
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def iter_vectors(
         space: the space wanted.
         start: first day, ``YYYY-MM-DD``.
         end: last day.
-        dimensions: length of the stored vectors; None means native.
+        dimensions: length of the vectors; stored ones may be longer. None means native.
         fan_out: give duplicates their vector.
         with_text: add a column ``text``: each chunk's own.
         batch_rows: most rows in one batch.
@@ -85,7 +86,7 @@ def iter_vectors(
     """
     days = days_between(start, end)
     for day in days:
-        _require_whole(datasets.embeddings(space, day, dimensions))
+        _require_whole(datasets.served_embeddings(space, day, dimensions))
     reader = _Reader(datasets, space, dimensions, with_text, batch_rows)
     of_day = reader.chunks if fan_out else reader.representatives
     return (batch for day in days for batch in of_day(day))
@@ -141,18 +142,19 @@ class _Reader:
 
     def representatives(self, day: str, wanted: pa.Array | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of one ``embeddings`` file, or of some ids in it; maybe with their texts."""
-        vectors = self.datasets.embeddings(self.space, day, self.dimensions)
+        vectors = self.datasets.served_embeddings(self.space, day, self.dimensions)
         texts = Texts(self.datasets.deduped_chunks(day))
         for batch in self._rows(vectors, wanted):
             yield _append_text(batch, texts) if self.with_text else batch
 
-    def _rows(self, vectors: PartitionFile, wanted: pa.Array | None) -> Iterator[pa.RecordBatch]:
+    def _rows(self, vectors: EmbeddingsFile, wanted: pa.Array | None) -> Iterator[pa.RecordBatch]:
         if wanted is None:
             yield from vectors.iter_batches(batch_rows=self.batch_rows)
             return
         with vectors.open() as opened:
             for table in opened.matching("chunk_id", wanted, vectors.schema.names):
-                yield from table.combine_chunks().to_batches(max_chunksize=self.batch_rows)
+                for batch in table.combine_chunks().to_batches(max_chunksize=self.batch_rows):
+                    yield with_view(batch, vectors.dimensions)
 
 
 def _append_text(batch: pa.RecordBatch, texts: Texts) -> pa.RecordBatch:

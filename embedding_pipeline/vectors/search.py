@@ -65,7 +65,7 @@ def search(
         query: float32, ``dimensions`` components (one vector, or a matrix of one row).
         k: how many hits at most.
         days: the days to search; None means every day that has vectors.
-        dimensions: length of the stored vectors; None means native.
+        dimensions: length of the vectors; stored ones may be longer. None means native.
 
     Raises DataError for ``k`` below 1, a query of another length or without direction,
     and missing or damaged files.
@@ -75,7 +75,7 @@ def search(
     unit = _unit(query, space.native_dimensions if dimensions is None else dimensions)
     best: list[Hit] = []
     for day in datasets.embedded_days(space) if days is None else sorted(set(days)):
-        for batch in datasets.embeddings(space, day, dimensions).iter_batches():
+        for batch in datasets.served_embeddings(space, day, dimensions).iter_batches():
             worst = best[-1].score if len(best) >= k else -np.inf
             best = _best([*best, *_candidates(batch, unit, day, worst)], k)
     texts = {day: _texts(datasets, day, best) for day in sorted({hit.date for hit in best})}

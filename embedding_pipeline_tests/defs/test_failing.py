@@ -10,6 +10,7 @@ import pytest
 from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.defs.failures import BLAMED
 from embedding_pipeline.defs.resources import EmbedderResource
+from embedding_pipeline.spaces.records import Target
 from embedding_pipeline.vectors.columns import matrix_of, vector_column
 from embedding_pipeline_tests.defs.books import check_statuses, materializations, run_status
 from embedding_pipeline_tests.defs.conftest import DAYS, Project
@@ -24,11 +25,13 @@ class BadDisk(EmbedderResource):
         super().__init__(project.settings)
         self._project, self._day, self._opened = project, day, 0
 
-    def open(self, run_id: str = "") -> AbstractAsyncContextManager[EmbeddingService]:
+    def open(
+        self, run_id: str = "", target: Target | None = None
+    ) -> AbstractAsyncContextManager[EmbeddingService]:
         self._opened += 1
         if self._opened == 2:
             self._damage()
-        return super().open(run_id)
+        return super().open(run_id, target)
 
     def _damage(self) -> None:
         space = self._project.settings.model_spec.space
