@@ -130,7 +130,7 @@ async def begin_writing(
             history.append(connection, Action.VIEW, asked, by="settings", now_ms=now_ms)
             active = asked
         back = history.kept(history.history(connection), keep_ms, now_ms)
-        build = builds.current(connection)
+        build = builds.by_key(connection, tagged) if tagged else builds.current(connection)
         return writing(asked, active, build, back=back, tagged=tagged)
 
     return await store.write(work)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from embedding_pipeline.alerts.outbox import file_alert
 from embedding_pipeline.assembly.parts import build_datasets, open_store
 from embedding_pipeline.assembly.planning import plan_spending
 from embedding_pipeline.assembly.spaces import SpacesState, active_target, wanted
@@ -20,13 +21,14 @@ from embedding_pipeline.cache import database
 from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.ledger import quarantine
+from embedding_pipeline.pipeline.accounting import representative_days
 from embedding_pipeline.pipeline.checks import all_checks
 from embedding_pipeline.pipeline.plan_words import sentences
 from embedding_pipeline.records import Space
 from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.spaces import builds, history
 from embedding_pipeline.spaces.comparison import stale_days
-from embedding_pipeline.spaces.decision import Price, World, was_active
+from embedding_pipeline.spaces.decision import Move, OpenBuild, Price, World, was_active
 from embedding_pipeline.spaces.gate import GateReport, judge
 from embedding_pipeline.spaces.records import Action, Build, BuildState, Target
 from embedding_pipeline.spaces.sampling import draw
@@ -78,18 +80,18 @@ class Promotion:
     forced: bool = False
 
 
-def expected_days(datasets: Datasets) -> list[str]:
-    """The days every complete space has: embedded in any space, and still there to embed."""
+def expected_days(datasets: Datasets, first: str) -> list[str]:
+    """The days from ``first`` on that every complete space has: those embedded in any space."""
     there = set(datasets.days("deduped_chunks"))
     days = {day for space in datasets.spaces() for day in datasets.embedded_days(space)}
-    return sorted(days & there)
+    return sorted(day for day in days & there if day >= first)
 
 
 def look(settings: Settings, store: Store, clock: Clock) -> World:
     """All that a decision rests on, Dagster's part aside. Blocking; reads footers."""
     datasets, asked = build_datasets(settings), wanted(settings)
     state = store.ask(SpacesState.read)
-    days = expected_days(datasets)
+    days = expected_days(datasets, settings.start_date.isoformat())
     switches = [event for event in state.events if event.action is not Action.DROP]
     return World(
         wanted=asked,
@@ -114,16 +116,56 @@ def now_ms(clock: Clock) -> int:
     return int(clock.now() * 1000)
 
 
-async def open_build(
-    store: Store, target: Target, state: BuildState, cost_nano_usd: int, note: str, clock: Clock
-) -> Build:
+async def open_build(settings: Settings, store: Store, step: OpenBuild, clock: Clock) -> Build:
     """Put a build on record, or find the one that is there for the same target."""
-    key, at = uuid.uuid4().hex[:12], now_ms(clock)
-    return await store.write(
-        lambda c: builds.open_build(
-            c, target, state, key=key, cost_nano_usd=cost_nano_usd, note=note, now_ms=at
+    key, at, target = uuid.uuid4().hex[:12], now_ms(clock), wanted(settings)
+
+    def work(connection: Connection) -> Build:
+        build = builds.open_build(
+            connection,
+            target,
+            step.state,
+            key=key,
+            cost_nano_usd=step.cost_nano_usd,
+            note=step.note,
+            now_ms=at,
         )
-    )
+        if build.state is BuildState.WAITING:
+            text = f"The change to {target} waits: {build.note}"
+            file_alert(connection, f"space_build/{build.key}/waiting", text, at)
+        return build
+
+    return await store.write(work)
+
+
+async def move_build(store: Store, step: Move, clock: Clock) -> str:
+    """Move the open build on, and say so to people where the step asks for it."""
+    at = now_ms(clock)
+
+    def work(connection: Connection) -> str:
+        build = builds.current(connection)
+        if build is None or not builds.move(connection, build, step.state, step.note, at):
+            return "another process was first"
+        text = f"{build.target}: {step.state.value}: {step.note}"
+        if step.alert:
+            key = f"space_build/{build.key}/{step.state.value}/{build.attempts}"
+            file_alert(connection, key, text, at)
+        return text
+
+    return await store.write(work)
+
+
+async def begin_attempt(store: Store, clock: Clock, *, again: bool) -> Build | None:
+    """The open build with one attempt more, or as it is when its attempt is to be repeated."""
+    at = now_ms(clock)
+
+    def work(connection: Connection) -> Build | None:
+        build = builds.current(connection)
+        if build is None or build.state is not BuildState.BUILDING:
+            return None
+        return build if again else builds.next_attempt(connection, build, at)
+
+    return await store.write(work)
 
 
 async def approve(settings: Settings, by: str, clock: Clock | None = None) -> Build:
@@ -172,14 +214,18 @@ async def examine(
 ) -> Examination:
     """Check every day of a space, and let the gate judge it. Reads all its vectors."""
     datasets = build_datasets(settings)
-    days = expected_days(datasets)
+    days = expected_days(datasets, settings.start_date.isoformat())
     missing = stale_days(datasets, days, target)
     if missing:
         return Examination(tuple(missing))
     failing: dict[str, str] = {}
     for day in days:
         held = await store.read(partial(_held, space=target.space, day=day))
-        verdicts = all_checks(datasets, target.space, target.dimensions, day, held)
+        earlier = {
+            other: await store.read(partial(_held, space=target.space, day=other))
+            for other in representative_days(datasets, day)
+        }
+        verdicts = all_checks(datasets, target.space, target.dimensions, day, held, earlier=earlier)
         said = [verdict.description for verdict in verdicts.values() if not verdict.passed]
         failing |= {day: said[0]} if said else {}
     if failing:
@@ -277,7 +323,9 @@ def _refuse(
     if build is None or build.target != target or not found.complete:
         return
     note = "the gate refused it: " + "; ".join(found.problems)
-    builds.move(connection, build, BuildState.REFUSED, note, at, report=report)
+    if builds.move(connection, build, BuildState.REFUSED, note, at, report=report):
+        text = f"{target} is not promoted: {note}"
+        file_alert(connection, f"space_build/{build.key}/refused", text, at)
 
 
 def _switch(connection: Connection, seen: SpacesState, switch: Switch, at: int) -> None:
@@ -311,7 +359,9 @@ async def rollback(settings: Settings, by: str, clock: Clock | None = None) -> T
         target = history.previous(state.events)
         if state.active is None or target is None:
             raise ConfigurationError("no other space was active before; there is no way back")
-        missing = stale_days(datasets, expected_days(datasets), target)
+        missing = stale_days(
+            datasets, expected_days(datasets, settings.start_date.isoformat()), target
+        )
         if missing:
             raise ConfigurationError(
                 f"{target} is not complete any more: {len(missing)} days are not there, "

@@ -20,6 +20,7 @@ from embedding_pipeline.cli.failed import failed
 from embedding_pipeline.cli.limits import limits
 from embedding_pipeline.cli.plan import plan
 from embedding_pipeline.cli.search import search
+from embedding_pipeline.cli.spaces import spaces
 
 _CODES: Final = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES)
 _EPILOG: Final = f"\b\nExit codes:\n{_CODES}"
@@ -66,6 +67,18 @@ def root(**_: Any) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
 
-for _command in (demo, plan, backfill, search, costs, budget, cache, failed, limits, doctor):
+for _command in (
+    demo,
+    plan,
+    backfill,
+    search,
+    costs,
+    budget,
+    cache,
+    spaces,
+    failed,
+    limits,
+    doctor,
+):
     root.add_command(_command)
 _accept_debug(root)

@@ -13,7 +13,9 @@ from embedding_pipeline.defs.assets import build_assets
 from embedding_pipeline.defs.automation import build_automation, daily_partitions
 from embedding_pipeline.defs.checks import build_checks
 from embedding_pipeline.defs.compat import declaring
+from embedding_pipeline.defs.model_change import build_sensor
 from embedding_pipeline.defs.planning import build_plan_job
+from embedding_pipeline.defs.promotion import build_promotion_job
 from embedding_pipeline.defs.resources import build_resources
 from embedding_pipeline.defs.watching import build_watching
 
@@ -33,12 +35,13 @@ def build_graph(
     Runs are executed in one process: the steps are a chain and wait on the network, and
     a process for each step costs four times the CPU of the whole run.
     """
-    days = daily_partitions(settings)
+    days, promotion = daily_partitions(settings), build_promotion_job()
     with declaring():
         assets = dg.Definitions(
             assets=build_assets(days, settings),
             asset_checks=build_checks(days),
-            jobs=[build_plan_job()],
+            jobs=[build_plan_job(), promotion],
+            sensors=[build_sensor(current or (lambda: settings), [promotion])],
             resources=build_resources(settings, overrides),
             executor=dg.in_process_executor,
         )

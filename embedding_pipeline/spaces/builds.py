@@ -31,6 +31,12 @@ def find(connection: Connection, number: int) -> Build | None:
     return None if row is None else _build(row)
 
 
+def by_key(connection: Connection, key: str) -> Build | None:
+    """A build by its name in Dagster."""
+    row = connection.execute(select(space_builds).where(_T.key == key)).first()
+    return None if row is None else _build(row)
+
+
 def listing(connection: Connection) -> list[Build]:
     """All builds, oldest first."""
     return [_build(row) for row in connection.execute(select(space_builds).order_by(_T.id))]

@@ -62,12 +62,12 @@ def writing(
     Args:
         wanted: what the settings ask for.
         active: what readers get.
-        build: the open build, if there is one.
+        build: the open build, if there is one; of a tagged run, its own.
         back: what a rollback would go to; it is kept complete as well.
         tagged: key of the build the run was launched for, if it was.
     """
     if tagged is not None:
-        if build is None or build.key != tagged or build.state is not BuildState.BUILDING:
+        if build is None or build.state not in (BuildState.BUILDING, BuildState.PROMOTED):
             return Writing((), superseded=True)
         return Writing((build.target,))
     main = wanted if wanted.space == active.space else active

@@ -78,6 +78,7 @@ class Project:
         *days: str,
         assets: Sequence[str] | None = None,
         overrides: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
         """One run of the job over one day, or over the days from the first to the last."""
         job = self.defs(overrides).resolve_job_def("embedding_job")
@@ -85,7 +86,7 @@ class Project:
         return job.execute_in_process(
             instance=instance,
             partition_key=days[0] if single else None,
-            tags=None if single else range_tags(days[0], days[-1]),
+            tags={**(tags or {}), **({} if single else range_tags(days[0], days[-1]))},
             asset_selection=[dg.AssetKey(name) for name in assets] if assets else None,
             raise_on_error=False,
         )

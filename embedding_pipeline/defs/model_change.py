@@ -1,0 +1,184 @@
+"""``model_change_sensor``: the settings ask for other vectors than readers get.
+
+Belongs here: looking, asking for the next step, and taking it. Does not belong here: which
+step that is (``spaces.decision``), or its parts (``assembly.switching``).
+
+Each tick reads the settings anew, so that a changed ``pipeline.yaml`` needs no reload.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import dagster as dg
+
+from embedding_pipeline.defs import backfills
+from embedding_pipeline.defs.promotion import JOB, gate_runs
+from embedding_pipeline.defs.writing import BUILD_TAG
+
+if TYPE_CHECKING:
+    from embedding_pipeline.clock import Clock
+    from embedding_pipeline.settings.tree import Settings
+    from embedding_pipeline.spaces.decision import Price, Step, World
+    from embedding_pipeline.spaces.records import Build
+    from embedding_pipeline.state.store import Store
+
+SENSOR: Final = "model_change_sensor"
+ASSETS: Final = ("embeddings", "cost_summary")
+STEPS: Final = 4
+"""Steps of one tick: put on record, priced, launched. More are for the next one."""
+
+PRIORITY: Final = "-10"
+"""Of the build's runs in the queue: new days go first."""
+
+
+class Ticking:
+    """One tick: steps are decided and taken until one has to be waited for."""
+
+    def __init__(
+        self,
+        context: dg.SensorEvaluationContext,
+        settings: "Settings",
+        store: "Store",
+        clock: "Clock",
+    ) -> None:
+        self._context = context
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._requests: list[dg.RunRequest] = []
+
+    async def run(self) -> dg.SensorResult | dg.SkipReason:
+        """Take the steps; the result says what the last one was."""
+        from embedding_pipeline.spaces.decision import Idle, Launch, RunGate
+
+        said: list[str] = []
+        for _ in range(STEPS):
+            step = await self._decide()
+            said.append(await self._take(step))
+            if isinstance(step, Idle | Launch | RunGate):
+                break
+        if self._requests:
+            return dg.SensorResult(run_requests=self._requests)
+        return dg.SkipReason("; ".join(said))
+
+    async def _decide(self) -> "Step":
+        from embedding_pipeline.assembly.switching import look, price_of
+        from embedding_pipeline.spaces.decision import AskPrice, decide
+
+        world = self._with_dagster(look(self._settings, self._store, self._clock))
+        step = decide(world)
+        if isinstance(step, AskPrice):
+            price: Price = await price_of(self._settings, world.stale, self._clock)
+            step = decide(replace(world, price=price))
+        return step
+
+    def _with_dagster(self, world: "World") -> "World":
+        """The world with Dagster's part; backfills of builds that are over are cancelled."""
+        instance, build = self._context.instance, world.build
+        for name in backfills.cancel_others(instance, BUILD_TAG, build.key if build else None):
+            self._context.log.info("backfill %s: its build is over, cancelled", name)
+        if build is None:
+            return world
+        running, ended = gate_runs(instance, build.key)
+        return replace(
+            world,
+            backfill=backfills.status_of(instance, build.backfill_id),
+            gate_running=running,
+            gate_runs=ended,
+        )
+
+    async def _take(self, step: "Step") -> str:
+        """Take one step; returns it in words."""
+        from embedding_pipeline.assembly import switching
+        from embedding_pipeline.spaces import decision
+
+        match step:
+            case decision.OpenBuild():
+                build = await switching.open_build(self._settings, self._store, step, self._clock)
+                return f"{build.target}: {build.state.value}: {build.note}"
+            case decision.Move():
+                return await switching.move_build(self._store, step, self._clock)
+            case decision.SwitchView():
+                return f"readers get {await switching.switch_view(self._settings, SENSOR)} now"
+            case decision.Launch():
+                return await self._launch(step.days, again=step.again)
+            case decision.RunGate():
+                return await self._ask_gate()
+        return step.why if isinstance(step, decision.Idle) else "its price could not be asked"
+
+    async def _launch(self, days: tuple[str, ...], *, again: bool) -> str:
+        """Put the attempt on record, then launch its backfill: in this order it happens once."""
+        from embedding_pipeline.assembly import switching
+
+        build = await switching.begin_attempt(self._store, self._clock, again=again)
+        if build is None:
+            return "another process was first"
+        backfills.add(
+            self._context,
+            build.backfill_id,
+            ASSETS,
+            days,
+            tags={BUILD_TAG: build.key, "dagster/priority": PRIORITY},
+            title=f"Embed {len(days)} days in {build.target}",
+            description=build.note,
+        )
+        return f"launched backfill {build.backfill_id}: {len(days)} days in {build.target}"
+
+    async def _ask_gate(self) -> str:
+        from embedding_pipeline.assembly.spaces import SpacesState
+
+        build: Build | None = (await self._store.read(SpacesState.read)).build
+        if build is None:
+            return "another process was first"
+        _, ended = gate_runs(self._context.instance, build.key)
+        self._requests.append(
+            dg.RunRequest(
+                run_key=f"{build.key}:{build.attempts}:{ended}",
+                job_name=JOB,
+                tags={BUILD_TAG: build.key},
+            )
+        )
+        return f"{build.target} is complete: the gate is asked"
+
+
+def build_sensor(
+    settings_now: "Callable[[], Settings]", jobs: list[dg.JobDefinition]
+) -> dg.SensorDefinition:
+    """The sensor. It starts stopped: a person switches it on."""
+
+    def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        from embedding_pipeline.assembly.parts import open_store
+        from embedding_pipeline.clock import SystemClock
+
+        settings, clock = settings_now(), SystemClock()
+        with open_store(settings, clock) as store:
+            result = asyncio.run(Ticking(context, settings, store, clock).run())
+        asyncio.run(_drop_expired(context, settings))
+        return result
+
+    return dg.SensorDefinition(
+        name=SENSOR,
+        evaluation_fn=evaluate,
+        jobs=jobs,
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Another model or other dimensions in the settings: priced, built beside the active "
+            "space in one backfill, judged, and switched at once."
+        ),
+    )
+
+
+async def _drop_expired(context: dg.SensorEvaluationContext, settings: "Settings") -> None:
+    from embedding_pipeline.assembly.dropping import drop_expired
+
+    for gone in await drop_expired(settings):
+        context.log.info(
+            "dropped %s, %d days, %d bytes: it was replaced more than %d days ago",
+            gone.space,
+            gone.days,
+            gone.size_bytes,
+            settings.spaces.keep_days,
+        )
