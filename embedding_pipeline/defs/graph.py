@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from embedding_pipeline.defs import model_change, source_change
 from embedding_pipeline.defs.assets import build_assets
-from embedding_pipeline.defs.automation import build_automation, daily_partitions
+from embedding_pipeline.defs.automation import JOB, build_automation, daily_partitions
 from embedding_pipeline.defs.checks import build_checks
 from embedding_pipeline.defs.compat import declaring
-from embedding_pipeline.defs.model_change import build_sensor
 from embedding_pipeline.defs.planning import build_plan_job
 from embedding_pipeline.defs.promotion import build_promotion_job
 from embedding_pipeline.defs.resources import build_resources
@@ -36,12 +36,16 @@ def build_graph(
     a process for each step costs four times the CPU of the whole run.
     """
     days, promotion = daily_partitions(settings), build_promotion_job()
+    now = current or (lambda: settings)
     with declaring():
         assets = dg.Definitions(
             assets=build_assets(days, settings),
             asset_checks=build_checks(days),
             jobs=[build_plan_job(), promotion],
-            sensors=[build_sensor(current or (lambda: settings), [promotion])],
+            sensors=[
+                model_change.build_sensor(now, [promotion]),
+                source_change.build_sensor(now, JOB),
+            ],
             resources=build_resources(settings, overrides),
             executor=dg.in_process_executor,
         )

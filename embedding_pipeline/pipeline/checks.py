@@ -50,6 +50,7 @@ def all_checks(
     partition: str,
     quarantined: Set[str] = frozenset(),
     deferred: Set[str] = frozenset(),
+    *,
     earlier: Mapping[str, Set[str]] = MappingProxyType({}),
 ) -> dict[str, CheckVerdict]:
     """Every check on one partition of ``embeddings``, by name, the cheapest first."""
@@ -59,7 +60,7 @@ def all_checks(
         "vectors_are_finite_unit_norm": vectors_are_finite_unit_norm(*of_file),
         "single_space": single_space(*of_file),
         "every_chunk_accounted_for": every_chunk_accounted_for(
-            datasets, space, partition, quarantined, deferred, earlier
+            datasets, space, partition, quarantined, deferred, earlier=earlier
         ),
     }
 

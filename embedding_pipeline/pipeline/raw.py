@@ -20,6 +20,7 @@ from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.pipeline.reports import RawReport
 from embedding_pipeline.records import REJECTED_ROWS, Rejected
 from embedding_pipeline.sources.base import ChunkSource
+from embedding_pipeline.sources.marks import Digest, Mark
 from embedding_pipeline.tokens import TokenCounter
 from embedding_pipeline.vectors.datasets import Datasets
 from embedding_pipeline.vectors.partition import PartitionFile
@@ -59,8 +60,9 @@ def build_raw_chunks(
     """
     begun = clock.monotonic()
     file = datasets.raw_chunks(partition)
-    items = source.read(date.fromisoformat(partition))
-    tally = _Tally()
+    day, digest, tally = date.fromisoformat(partition), Digest(), _Tally()
+    stamp = source.stamp(day)  # before reading: what changes meanwhile is seen later
+    items = digest.passing(source.read(day))
     with ExitStack() as stack:
         chunks = stack.enter_context(file.writer())
         aside = _Aside(datasets.rejected_rows(partition), stack)
@@ -68,6 +70,7 @@ def build_raw_chunks(
             chunks.write(batch.chunks)
             aside.write(batch.rejected)
             tally.add(batch)
+        chunks.annotate(Mark(stamp, digest.value).to_metadata())
     aside.finish()
     return RawReport(
         partition=partition,

@@ -30,3 +30,11 @@ class ChunkSource(ABC):
         Raises:
             SourceError: the data cannot be reached at all; says which path and what to do.
         """
+
+    def stamp(self, day: date) -> str:  # noqa: ARG002 - for those that can tell
+        """What the day's source looks like, cheaply; "" where it cannot tell.
+
+        The same stamp means the same data. Another may mean that something was only
+        touched. Blocking. Raises SourceError like ``read``.
+        """
+        return ""

@@ -20,6 +20,7 @@ from embedding_pipeline.sources.config import SourceConfig
 from embedding_pipeline.sources.days import rows_of_day
 from embedding_pipeline.sources.formats import Rows, is_document, is_markdown, row_reader
 from embedding_pipeline.sources.lines import MAX_LINE_BYTES, BadFile, without_mark
+from embedding_pipeline.sources.marks import stamp_of
 from embedding_pipeline.sources.places import Found, Place
 from embedding_pipeline.sources.rows import (
     DEFAULT_PROJECT,
@@ -50,6 +51,9 @@ class FilesSource(ChunkSource):
         self._required = frozenset({config.fields.id, config.fields.text})
         if not self._place.dated:
             self._required |= {config.fields.date}
+
+    def stamp(self, day: date) -> str:
+        return stamp_of(self._place.listing(day))
 
     def read(self, day: date) -> Iterator[Item]:
         for file in self._place.find(day):

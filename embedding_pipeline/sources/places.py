@@ -96,13 +96,21 @@ class Place:
         Raises:
             SourceError: nothing can be there: see ``ChunkSource.read``.
         """
+        return [self._found(path, info) for path, info in sorted(self.listing(day).items())]
+
+    def listing(self, day: date) -> dict[str, dict[str, Any]]:
+        """The files of ``day`` by path, and what the file system says of each.
+
+        Raises:
+            SourceError: as ``find``.
+        """
         pattern = self._pattern.replace(DATE, day.isoformat())
         with _reaching(self.url):
             listing = self._glob(pattern)
         files = {path: info for path, info in listing.items() if info.get("type") != "directory"}
         if not files:
             self._explain_nothing(found_folder=bool(listing))
-        return [self._found(path, info) for path, info in sorted(files.items())]
+        return files
 
     @contextmanager
     def open(self, file: Found) -> Iterator[Handle]:

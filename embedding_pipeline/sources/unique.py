@@ -26,6 +26,9 @@ class UniqueIds(ChunkSource):
     def __init__(self, source: ChunkSource) -> None:
         self._source = source
 
+    def stamp(self, day: date) -> str:
+        return self._source.stamp(day)
+
     def read(self, day: date) -> Iterator[Item]:
         seen = SeenIds()
         for item in self._source.read(day):

@@ -28,7 +28,7 @@ def test_everything_loads_and_has_the_names_of_the_contract(project: Project) ->
     assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS
     checks = {(key.asset_key.to_user_string(), key.name) for key in graph.asset_check_keys}
     assert checks == {(asset, name) for asset, names in CHECKS.items() for name in names}
-    assert {job.name for job in loaded.jobs or ()} == {"embedding_job", "plan"}
+    assert {job.name for job in loaded.jobs or ()} == {"embedding_job", "plan", "space_promotion"}
     assert {schedule.name for schedule in loaded.schedules or ()} == {"daily_embedding_schedule"}
     assert {"openai", "chunk_source", "vector_store"} <= set(loaded.resources or {})
 
