@@ -8,6 +8,7 @@ Every chart names itself (``<title>``), and every rectangle says its figure when
 
 import base64
 import html
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _HEIGHT: Final = re.compile(r' height="[0-9.]+"')
 _HINT: Final = re.compile(r"><title>[^<]*</title></rect>")
 _LEFT, _RIGHT, _TOP, _ROW = 84, 12, 10, 26
 _PLOT: Final = 190
+_LABEL: Final = 112
 
 _STYLE: Final = (
     "<style>.c{font:12px system-ui,sans-serif}.t{fill:#333}.g{stroke:#8884;stroke-width:1}"
@@ -121,7 +123,7 @@ def _grid(head: float, top: float, words: Words) -> list[str]:
 
 def _under(labels: Sequence[str], step: float, y: float) -> list[str]:
     """As many labels as there is room for, from the last one back."""
-    every = max(1, -(-80 // max(int(step), 1)))
+    every = max(1, math.ceil(_LABEL / step))
     shown = range(len(labels) - 1, -1, -every)
     right = WIDTH - _RIGHT
     return [

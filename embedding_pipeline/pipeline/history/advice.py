@@ -113,7 +113,7 @@ def _duplicates(history: History, _now: Circumstances) -> Iterator[Advice]:
         yield Advice(
             "duplicates",
             f"{project} delivers {number / chunks:.0%} duplicates",
-            f"{number:,} of {chunks:,} chunks of {project} are copies of others on their day. "
+            f"{number:,} of {chunks:,} chunks of {project} are copies of others. "
             f"They were not embedded (that saved {usd(saved)}), but they are read, hashed and "
             "stored every time; look at where they come from.",
             evidence={"project": project, "duplicates": number, "chunks": chunks},
