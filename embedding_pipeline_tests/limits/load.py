@@ -15,21 +15,22 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedding_pipeline.assembly.embedder import build_embedder, build_limit_store
-from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.clock import SystemClock
 from embedding_pipeline.embedders.base import Embedder, Wrapper
 from embedding_pipeline.embedders.limiting import Limiting
 from embedding_pipeline.limits.callers import Caller, on_behalf_of
 from embedding_pipeline.records import Account, Priority
-from embedding_pipeline.service.work import WorkBatch
 from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline.settings.tree import Settings
-from embedding_pipeline_tests.fake_openai.server import KEY
+
+if TYPE_CHECKING:  # both take long to import, and most children need neither
+    from embedding_pipeline.assembly.service import EmbeddingService
+    from embedding_pipeline.service.work import WorkBatch
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = 1_000
@@ -64,11 +65,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Load:
-    """What a process does: a settings tree, how long, and its callers."""
+    """What a process does: a settings tree, how long, its callers, and the API's key."""
 
     settings: Mapping[str, Any]
     seconds: float
     works: Sequence[Work] = (Work(),)
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,11 @@ def p99(waits: Sequence[float]) -> float:
 
 def start(load: Load) -> "subprocess.Popen[str]":
     """The process; it works once its standard input is closed, so that many begin together."""
+    from embedding_pipeline_tests.fake_openai.server import KEY
+
     command = [sys.executable, "-m", "embedding_pipeline_tests.limits.load"]
     return subprocess.Popen(
-        [*command, json.dumps(asdict(load))],
+        [*command, json.dumps({**asdict(load), "key": KEY})],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -182,7 +186,10 @@ class _Worker:
         if all(work.kind in ("requests", "holds") for work in self._load.works):
             await self._run()
         else:
-            async with EmbeddingService(settings=self._settings, api_key=KEY) as self._service:
+            from embedding_pipeline.assembly.service import EmbeddingService
+
+            key = self._load.key
+            async with EmbeddingService(settings=self._settings, api_key=key) as self._service:
                 await self._run()
 
     async def _run(self) -> None:
@@ -245,7 +252,9 @@ class _Worker:
             async for batch in batches:
                 self._note(work.project, len(batch.work) * TEXT // 4, time.monotonic())
 
-    async def _stream(self, work: Work) -> AsyncIterator[WorkBatch]:
+    async def _stream(self, work: Work) -> "AsyncIterator[WorkBatch]":
+        from embedding_pipeline.service.work import WorkBatch
+
         account = Account(work.project, "", "2026-01-01")
         for number in count():
             texts = [self._text(TEXT) for _ in range(256)]
@@ -274,7 +283,7 @@ async def _warm(settings: Settings) -> None:
 
 async def _work(load: Load) -> Outcome:
     settings = load_settings(load.settings)
-    async with build_embedder(settings, KEY, SystemClock()) as embedder:
+    async with build_embedder(settings, load.key, SystemClock()) as embedder:
         worker = _Worker(load, settings, embedder)
         await worker.run()
         worker.outcome.refusals = limiting_of(embedder).limiter.refusals.total()
