@@ -45,7 +45,8 @@ class Guarded(CacheTier):
         return nothing(len(digests), self._width) if found is None else found
 
     async def put_many(self, digests: Sequence[Digest], vectors: Vectors) -> None:
-        await self._writing.attempt(lambda: self._wrapped.put_many(digests, vectors))
+        if self._reading.closed:  # one that is away need not be found away twice
+            await self._writing.attempt(lambda: self._wrapped.put_many(digests, vectors))
 
     async def aclose(self) -> None:
         await self._wrapped.aclose()
@@ -59,6 +60,11 @@ class _Guard:
         self._clock = clock
         self._circuit = Circuit()
         self._warned = False
+
+    @property
+    def closed(self) -> bool:
+        """Nothing is known to ail."""
+        return self._circuit.state is State.CLOSED
 
     async def attempt(self, call: Callable[[], Awaitable[T]]) -> T | None:
         """What the call brings; None where it fails or is not made."""
@@ -85,6 +91,6 @@ class _Guard:
             log.warning("cache tier %s is left out until it is back: %s", self._what, exc)
 
     def _rejoice(self) -> None:
-        if self._warned and self._circuit.state is State.CLOSED:
+        if self._warned and self.closed:
             self._warned = False
             log.info("cache tier %s is back", self._what)
