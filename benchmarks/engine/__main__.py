@@ -95,6 +95,7 @@ def memory(counts: Sequence[int]) -> None:
     """Peak memory of the whole path, over chunks that another process wrote."""
     from embedding_pipeline_tests.fake_openai.process import process
 
+    peaks = []
     with process("--precomputed") as server:
         for count in counts:
             with TemporaryDirectory() as folder:
@@ -102,7 +103,11 @@ def memory(counts: Sequence[int]) -> None:
                 _self("prepare", "--count", str(count), *arguments)
                 figures = json.loads(_self("whole", *arguments).splitlines()[-1])
             assert figures["made"] == count
-            print(f"{count:>8} chunks: {figures['peak_mb']:.0f} MB, {figures['wall']:.1f} s")
+            peaks.append(figures["peak_mb"])
+            print(f"{count:>8} chunks: {peaks[-1]:.0f} MB, {figures['wall']:.1f} s", flush=True)
+    apart = (max(peaks) / min(peaks) - 1) * 100
+    print(f"highest: {max(peaks):.0f} MB (target < 600)")
+    print(f"highest over lowest: {apart:.0f} % (target ≤ 15)")
 
 
 def _self(step: str, *arguments: str) -> str:
