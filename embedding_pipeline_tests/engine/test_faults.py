@@ -190,7 +190,9 @@ async def test_random_schedules_of_faults(seed: int, tmp_path: Path) -> None:
     assert_right(first, texts)
     assert first.error is None or isinstance(first.error, ProviderError)
     _assert_healed(second, texts)
-    books = fake.books  # see test_books for the identity
+    # Equal, says test_books; here attempts end so soon that on a busy machine one may be
+    # given up, and feared to be billed, before the server has seen it.
+    books = fake.books
     booked = second.settled + second.unknown
-    assert booked == books.reported + books.lost + books.doubtful, "a bill nobody booked"
+    assert booked >= books.reported + books.lost + books.doubtful, "a bill nobody booked"
     assert second.settled <= books.reported, "booked more than was billed"
