@@ -11,8 +11,10 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from embedding_pipeline.cache.database import find_space
 from embedding_pipeline.cache.eviction import Policy, Step, evict_step
 from embedding_pipeline.cache.groups import Uses, mark_used, total_bytes
+from embedding_pipeline.spaces.in_use import in_use
 from embedding_pipeline.state.store import Store
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,10 @@ class Keeper:
         self.uses = Uses()
 
     def protect(self, in_use: Collection[int]) -> None:
-        """Take nothing from these spaces, unless the bound says that it may."""
+        """Take nothing from these spaces, nor from any on record as in use.
+
+        Unless the bound says that it may.
+        """
         if not self._bound.evict_active:
             self._policy = replace(self._policy, keep=in_use)
 
@@ -67,7 +72,7 @@ class Keeper:
             return 0  # mostly so, and found out without the writer's lock
         gone = 0
         for _ in range(MOST_STEPS):
-            step = await self._store.write(lambda c: evict_step(c, self._policy))
+            step = await self._store.write(self._step)
             gone += step.entries
             if step.done:
                 self._tell(step)
@@ -75,6 +80,14 @@ class Keeper:
         if gone:
             log.info("%d vectors evicted from the cache", gone)
         return gone
+
+    def _step(self, connection: Connection) -> Step:
+        policy = self._policy
+        if not self._bound.evict_active:
+            found = (find_space(connection, space) for space in in_use(connection))
+            others = [number for number in found if number is not None]
+            policy = replace(policy, keep=[*policy.keep, *others])
+        return evict_step(connection, policy)
 
     def _tell(self, step: Step) -> None:
         if step.surplus > 0 and not self._warned:

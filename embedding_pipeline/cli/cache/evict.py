@@ -3,6 +3,7 @@
 Belongs here: from options to what may go, asking back, and telling what went.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from embedding_pipeline.cache.eviction import Policy
     from embedding_pipeline.cache.upkeep import Evicted
-    from embedding_pipeline.settings.tree import Settings
+    from embedding_pipeline.records import Space
 
 _NOTHING = "The cache is empty; nothing was removed."
 
@@ -49,7 +50,8 @@ def evict(
     size = round(to_gb * 1e9) if to_gb is not None else cache_bound(settings).max_bytes
     if size is None and before is None:
         raise click.UsageError("say how far: --to-gb, --before, or cache.max_gb in the settings")
-    policy = ask(settings, lambda c: _policy(c, settings, size or 0, before, space, active_too))
+    kept = () if active_too else tuple(active_spaces(settings))
+    policy = ask(settings, lambda c: _policy(c, kept, size or 0, before, space))
     if policy is None:
         return _tell(None, as_json)
     done = attend(settings, lambda store: upkeep.evict(store, policy))
@@ -92,11 +94,10 @@ def purge(space: str, active_too: bool, yes: bool, as_json: bool) -> int:
 
 def _policy(
     connection: "Connection",
-    settings: "Settings",
+    kept: "Sequence[Space]",
     size: int,
     before: date | None,
     space: str | None,
-    active_too: bool,
 ) -> "Policy":
     from embedding_pipeline.cache.eviction import Policy
     from embedding_pipeline.cache.groups import by_space
@@ -104,7 +105,7 @@ def _policy(
     start = None if before is None else datetime(before.year, before.month, before.day, tzinfo=UTC)
     return Policy(
         max_bytes=size,
-        keep=() if active_too else numbers_of(connection, list(active_spaces(settings))),
+        keep=numbers_of(connection, kept),
         only=None if space is None else require(space, by_space(connection)),
         before_ms=None if start is None else int(start.timestamp() * 1000),
     )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from embedding_pipeline.cli.books import ask
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
 
 
 def active_spaces(settings: "Settings") -> "frozenset[Space]":
-    """The spaces in use: nothing of them goes unless told."""
-    return frozenset({settings.model_spec.space})
+    """The spaces in use, the settings' own among them: nothing of them goes unless told."""
+    from embedding_pipeline.spaces.in_use import in_use
+
+    return (ask(settings, in_use) or frozenset()) | {settings.model_spec.space}
 
 
 def numbers_of(connection: "Connection", spaces: "Sequence[Space]") -> list[int]:
