@@ -23,6 +23,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/cli.md",
+    "docs/spaces.md",
     "docs/cache.md",
     "docs/near-duplicates.md",
     "docs/rate-limits.md",

@@ -19,8 +19,10 @@ from embedding_pipeline.assembly.spaces import (
 )
 from embedding_pipeline.clock import utc
 from embedding_pipeline.records import Space
+from embedding_pipeline.settings.recipe import recipe
 from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.spaces import history
+from embedding_pipeline.spaces.comparison import compare_days, summary
 from embedding_pipeline.spaces.records import Action, Event, Target
 from embedding_pipeline.vectors.datasets import Datasets
 
@@ -62,7 +64,7 @@ def _row(
 
 def _state(settings: Settings, state: SpacesState, active: Target, space: Space) -> tuple[str, str]:
     if space == active.space:
-        return "active", "; ".join(_changes(state, space))
+        return "active", "; ".join([*_changes(state, space), *_differences(settings, active)])
     if state.build is not None and state.build.target.space == space:
         return state.build.state.value, state.build.note
     ended = history.served_until(state.events).get(space)
@@ -72,6 +74,13 @@ def _state(settings: Settings, state: SpacesState, active: Target, space: Space)
     if space == wanted(settings).space:
         return "wanted", "the settings ask for it"
     return "unused", "never promoted; to remove it: embedding-pipeline spaces drop"
+
+
+def _differences(settings: Settings, active: Target) -> list[str]:
+    """What of the active space is not as the settings would make it now, and why."""
+    datasets = build_datasets(settings)
+    days = datasets.embedded_days(active.space)
+    return summary(compare_days(datasets, days, active, recipe(settings)))
 
 
 def _changes(state: SpacesState, space: Space) -> Iterator[str]:

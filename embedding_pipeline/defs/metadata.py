@@ -7,6 +7,7 @@ figure keeps its key and its unit: ``rows``, ``tokens``, ``cost_usd``, ``seconds
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -117,6 +118,10 @@ def embeddings(report: EmbedReport, datasets: "Datasets") -> Finished:
         **_numbers(_embedding_figures(report)),
         "space": dg.MetadataValue.text(report.space),
         "fingerprint": dg.MetadataValue.text(report.fingerprint),
+        **{
+            f"made_with/{part}": dg.MetadataValue.text(value)
+            for part, value in asdict(file.provenance().recipe).items()
+        },
         **_file(file, ("chunk_id", "document_id", "project", "content_hash")),
     }
     tags = {

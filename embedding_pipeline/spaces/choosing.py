@@ -83,6 +83,8 @@ def _beside(wanted: Target, active: Target, build: Build | None) -> tuple[Target
         return ()
     if build is None:
         return (wanted,)
+    if build.target.space == active.space:  # the settings have just changed; it will end
+        return ()
     return (build.target,) if build.state in BOTH else ()
 
 
