@@ -312,7 +312,7 @@ async def test_closing_refuses_in_the_end_who_cannot_be_served(
 ) -> None:
     fetcher = open_fetcher(store, provider, clock)
     batcher = MicroBatcher(
-        fetcher, MemoryTier(0, WIDTH), CAPS, WAIT, clock, max_waiting=2, patience_seconds=0.02
+        fetcher, MemoryTier(0, WIDTH), CAPS, WAIT, clock, max_waiting=2, patience_seconds=0.5
     )
     provider.gate = asyncio.Event()
     calls = [ask(batcher, text) for text in "abc"]
