@@ -18,7 +18,7 @@ from embedding_pipeline.ledger.standing import Standing
 from embedding_pipeline.records import Account, EmbeddingResult, Usage, digest_of
 from embedding_pipeline.service.retiring import retire
 from embedding_pipeline.service.work import Item, Landing
-from embedding_pipeline.state import schema
+from embedding_pipeline.state import owners, schema
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.service.harness import (
     PRICE,
@@ -33,6 +33,13 @@ from embedding_pipeline_tests.service.harness import (
 from embedding_pipeline_tests.service.landings import books_of, collect
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def _long_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses pass at once here, so that who waits for long would see others' leases run out."""
+    monkeypatch.setattr(owners, "LEASE_SECONDS", 10**9)
+
 
 OTHER = Account("other", "", "2026-01-01")
 TOKEN = PRICE / 1e9
