@@ -6,7 +6,6 @@ Dagster (``defs`` wraps these), or any decision.
 
 from collections.abc import Collection, Mapping
 
-from embedding_pipeline.alerts.outbox import waiting as alerts_waiting
 from embedding_pipeline.alerts.sending import Delivery, deliver
 from embedding_pipeline.alerts.webhook import Webhook
 from embedding_pipeline.assembly.parts import build_budgets, has_state, open_store
@@ -34,14 +33,6 @@ async def send_alerts(settings: Settings, clock: Clock | None = None) -> Deliver
         if budgets is not None:
             await store.write(lambda c: budgets.keep(c, now, now))
         return await deliver(store, webhook, clock)
-
-
-async def alerts_unsent(settings: Settings) -> int:
-    """How many alerts nobody has taken yet."""
-    if not has_state(settings):
-        return 0
-    with open_store(settings) as store:
-        return await store.read(alerts_waiting)
 
 
 async def standings(settings: Settings, clock: Clock | None = None) -> list[Standing]:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from embedding_pipeline.alerts.outbox import waiting
 from embedding_pipeline.alerts.sending import Delivery
-from embedding_pipeline.assembly.watching import alerts_unsent, send_alerts, standings
+from embedding_pipeline.assembly.watching import send_alerts, standings
 from embedding_pipeline.errors import SettingsError
 from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline.settings.tree import Settings
@@ -58,7 +59,8 @@ async def test_a_share_is_told_once_and_the_next_month_again(
         await book(settings, 900, clock)
         await send_alerts(settings, clock)
         assert len(receiver.texts) == 2
-    assert await alerts_unsent(settings) == 0
+    with Store(settings.state, clock) as store:
+        assert await store.read(waiting) == 0
 
 
 async def test_without_an_address_it_says_what_is_missing(folder: Path) -> None:
