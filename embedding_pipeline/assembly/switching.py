@@ -4,6 +4,7 @@ Belongs here: what the sensor and the command line both do. Does not belong here
 rules (``spaces.decision``, ``spaces.gate``), or Dagster.
 """
 
+import json
 import random
 import uuid
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ from embedding_pipeline.spaces.gate import GateReport, judge
 from embedding_pipeline.spaces.records import Action, Build, BuildState, Target
 from embedding_pipeline.spaces.sampling import draw
 from embedding_pipeline.state.store import Store
+from embedding_pipeline.vectors.atomic import replacing
 from embedding_pipeline.vectors.datasets import Datasets
 
 SEED: Final = 7
@@ -284,6 +286,7 @@ async def promote(
         found = await examine(settings, store, target, state)
         passed = found.report is None or found.report.passed
         report = found.report.as_tree() if found.report else {}
+        _keep_report(settings, target, report)
         if not found.complete or not (passed or force):
             await store.write(lambda c: _refuse(c, target, found, report, now_ms(clock)))
             return Promotion(target, False, found)
@@ -298,6 +301,15 @@ async def promote(
         )
         await store.write(lambda c: _switch(c, state, switch, now_ms(clock)))
     return Promotion(target, True, found, forced=not passed)
+
+
+def _keep_report(settings: Settings, target: Target, report: Mapping[str, Any]) -> None:
+    """The gate's latest report on a space as a file, for whoever wants to look or plot."""
+    if not report:
+        return
+    file = settings.data_path / "gate_reports" / f"{target.space.slug}.json"
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(report, indent=2))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from embedding_pipeline.defs import backfills
+from embedding_pipeline.defs.orphans import end_orphans
 from embedding_pipeline.defs.promotion import JOB, gate_runs
 from embedding_pipeline.defs.writing import BUILD_TAG
 
@@ -153,6 +154,8 @@ def build_sensor(
         from embedding_pipeline.clock import SystemClock
 
         settings, clock = settings_now(), SystemClock()
+        for run_id in end_orphans(context.instance):
+            context.log.info("run %s: its process is gone; it counts as failed", run_id)
         with open_store(settings, clock) as store:
             result = asyncio.run(Ticking(context, settings, store, clock).run())
         asyncio.run(_drop_expired(context, settings))

@@ -30,6 +30,16 @@ def process_tag() -> dict[str, str]:
     return {PROCESS_TAG: json.dumps([here.host, here.pid, here.started])}
 
 
+def claim(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Note which process a run is in, where whoever launched it did not.
+
+    Dagster's default launcher does not notice when a run's process dies with the daemon: the
+    run, and the backfill it belongs to, would go on for ever.
+    """
+    if PROCESS_TAG not in run.tags:
+        instance.add_run_tags(run.run_id, process_tag())
+
+
 def end_orphans(instance: dg.DagsterInstance) -> list[str]:
     """Mark our runs whose process is gone as failed; returns their ids."""
     found = []
