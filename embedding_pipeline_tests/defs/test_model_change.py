@@ -1,5 +1,6 @@
 """A change of the model, tick by tick, with Dagster's own instance and real runs."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 import embedding_pipeline
 from embedding_pipeline.assembly.spaces import read_state
 from embedding_pipeline.defs.model_change import ASSETS, SENSOR
+from embedding_pipeline.defs.orphans import PROCESS_TAG
 from embedding_pipeline.defs.promotion import JOB
+from embedding_pipeline_tests.defs.books import run_status
 from embedding_pipeline_tests.defs.conftest import DAYS, DISTINCT, ROWS, Project
 
 SMALL, LARGE = 1536, 3072
@@ -225,3 +228,19 @@ def test_rolled_back_is_rolled_back_until_a_person_goes_forward(
     assert done.promoted
     assert served() == LARGE
     assert project.api.books.requests == requests
+
+
+def test_a_build_whose_process_died_goes_on(project: Project, instance: dg.DagsterInstance) -> None:
+    ask_for(project, "small")
+    made = project.run(instance, *DAYS[:2])
+    tags = made.dagster_run.tags
+    stored = instance.get_run_by_id(made.run_id)
+    assert stored is not None
+    here = stored.tags[PROCESS_TAG]
+    gone = instance.create_run_for_job(
+        project.defs().resolve_job_def("embedding_job"),
+        tags={**tags, PROCESS_TAG: here.replace(str(os.getpid()), "999999999")},
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    tick(project, instance)
+    assert run_status(instance, gone.run_id) == "FAILURE"
