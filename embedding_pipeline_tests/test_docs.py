@@ -27,6 +27,7 @@ DOCUMENTS = (
     "docs/cache.md",
     "docs/near-duplicates.md",
     "docs/rate-limits.md",
+    "docs/outages.md",
     "docs/costs.md",
     "docs/cache-commands.md",
     "docs/benchmarks-cache.md",

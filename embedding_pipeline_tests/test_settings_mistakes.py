@@ -290,7 +290,7 @@ LATER: dict[str, Any] = {
     "data_dir": {"data_dir": "s3://bucket/data"},
     "on_outage": {"on_outage": "defer"},
     "batch_api": {"batch_api": "auto"},
-    "providers": {"providers": [{"name": "azure", "kind": "azure"}]},
+    "providers": {"providers": [{"name": "here", "kind": "local"}]},
 }
 
 
@@ -302,10 +302,19 @@ def test_a_key_of_a_later_version_is_refused_rather_than_ignored(folder: Path, k
     assert message.endswith("; leave it out")
 
 
-def test_a_second_provider_is_not_available_yet(folder: Path) -> None:
-    names = [{"name": name, "kind": "openai"} for name in "ab"]
-    write(folder, {"providers": names})
+def test_a_compatible_server_beside_others_is_not_available_yet(folder: Path) -> None:
+    other = {"name": "b", "kind": "compatible", "base_url": "https://x/v1"}
+    write(folder, {"providers": [{"name": "a", "kind": "openai"}, other]})
     assert "providers is not available yet" in refused(NotAvailableYet)
+
+
+@pytest.mark.parametrize("url", [None, "https://r.openai.azure.com/openai/v1"])
+def test_azure_is_given_by_its_resource(folder: Path, url: str | None) -> None:
+    azure = {"name": "azure", "kind": "azure", "base_url": url}
+    write(folder, {"providers": [azure]})
+    assert "providers.0.base_url: " in refused()
+    write(folder, {"providers": [{**azure, "base_url": "https://r.openai.azure.com/"}]})
+    assert load_settings().provider.kind == "azure"
 
 
 def test_yaml_on_is_the_batch_api_and_not_available_yet(folder: Path) -> None:

@@ -3,17 +3,20 @@
 Belongs here: choosing and joining. Does not belong here: what a wrapper does (``embedders``).
 
 Order of the wrappers, outermost first:
-retrying → breaking → stopping at a refused key → limiting → the provider itself.
+retrying → fallback → per provider [breaking → stopping at a refused key → limiting → leaf].
+Retrying stands around all providers: nobody waits while another one can answer. With one
+provider there is no fallback.
 """
 
 import random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from embedding_pipeline.assembly.parts import build_counter
 from embedding_pipeline.catalog import ModelSpec
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.embedders.base import Embedder
+from embedding_pipeline.embedders.config import ProviderConfig
 from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.limits.base import LimitStore
 from embedding_pipeline.limits.callers import Tenants
@@ -21,9 +24,12 @@ from embedding_pipeline.limits.database import DatabaseLimits
 from embedding_pipeline.limits.enduring import Enduring
 from embedding_pipeline.limits.limiter import Limiter
 from embedding_pipeline.limits.protocol import Terms
-from embedding_pipeline.settings.environment import base_url
+from embedding_pipeline.settings.environment import api_key, base_url
 from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.state.store import Store
+
+if TYPE_CHECKING:
+    from embedding_pipeline.embedders.fallback import Route
 
 DEFAULT_HOST: Final = "https://api.openai.com/v1"
 
@@ -43,14 +49,27 @@ def build_embedder(settings: Settings, key: str | None, clock: Clock) -> Embedde
 
 
 def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) -> Embedder:
+    from embedding_pipeline.embedders.fallback import Fallback
+    from embedding_pipeline.embedders.retrying import Retrying
+
+    first, *others = in_order(settings)
+    routes = [_route(settings, spec, first, key, clock)]
+    routes += [_route(settings, spec, other, _key(other), clock) for other in others]
+    asked = Fallback(routes) if others else routes[0].breaking
+    return Retrying(asked, settings.retry, clock, random.Random())  # noqa: S311 - jitter
+
+
+def _route(
+    settings: Settings, spec: ModelSpec, provider: ProviderConfig, key: str | None, clock: Clock
+) -> "Route":
+    """One provider's own chain."""
     from embedding_pipeline.circuit import BreakerConfig
     from embedding_pipeline.embedders.breaking import Breaking
+    from embedding_pipeline.embedders.fallback import Route
     from embedding_pipeline.embedders.limiting import Limiting
-    from embedding_pipeline.embedders.openai import OpenAIEmbedder
-    from embedding_pipeline.embedders.retrying import Retrying
+    from embedding_pipeline.embedders.openai import Azure, OpenAIEmbedder
     from embedding_pipeline.embedders.stopping import Stopping
 
-    provider = settings.provider
     if not key:
         raise ConfigurationError(
             f"embedding.model is {spec.name}, but the environment variable "
@@ -61,21 +80,34 @@ def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) 
         key,
         provider=provider.name,
         base_url=base_url(provider),
+        deployment=provider.deployment,
+        azure=Azure(provider.api_version) if provider.kind == "azure" else None,
         timeout_seconds=settings.retry.timeout_seconds,
         max_connections=settings.limits.max_in_flight,
         clock=clock,
     )
-    limited = Limiting(leaf, build_limiter(settings, clock))
-    broken = Breaking(Stopping(limited, clock), provider.name, BreakerConfig(), clock)
-    return Retrying(broken, settings.retry, clock, random.Random())  # noqa: S311 - jitter
+    stopping = Stopping(Limiting(leaf, build_limiter(settings, clock, provider)), clock)
+    return Route(provider.name, Breaking(stopping, provider.name, BreakerConfig(), clock), stopping)
 
 
-def build_limiter(settings: Settings, clock: Clock) -> Limiter:
-    """This process's part in the rate limit of the provider's account and model."""
-    limits, provider = settings.limits, settings.provider
+def in_order(settings: Settings) -> list[ProviderConfig]:
+    """The providers, the one asked first first; of one priority, as they are listed."""
+    return sorted(settings.providers, key=lambda provider: provider.priority)
+
+
+def _key(provider: ProviderConfig) -> str | None:
+    secret = api_key(provider)
+    return secret.get_secret_value() if secret else None
+
+
+def build_limiter(
+    settings: Settings, clock: Clock, provider: ProviderConfig | None = None
+) -> Limiter:
+    """This process's part in the rate limit of a provider's account and model."""
+    limits, provider = settings.limits, provider or settings.provider
     return Limiter(
         build_limit_store(settings, clock),
-        limit_key(settings),
+        limit_key(settings, provider),
         provider.name,
         Terms(
             tokens=limits.tokens_per_minute or 0,
@@ -89,9 +121,9 @@ def build_limiter(settings: Settings, clock: Clock) -> Limiter:
     )
 
 
-def limit_key(settings: Settings) -> str:
-    """The name of the rate limit that the model's requests share: account and model."""
-    provider = settings.provider
+def limit_key(settings: Settings, provider: ProviderConfig | None = None) -> str:
+    """The name of the rate limit that requests to a provider share: account and model."""
+    provider = provider or settings.provider
     host = urlsplit(base_url(provider) or DEFAULT_HOST).netloc
     model = provider.deployment or settings.model_spec.space.model
     return f"{host}/{provider.api_key_env}/{model}"[:255]

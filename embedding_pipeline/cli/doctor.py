@@ -213,15 +213,12 @@ def _model(settings: "Settings") -> Finding:
 
     spec = settings.model_spec
     if not spec.is_local:
-        variable = settings.provider.api_key_env
-        if api_key(settings.provider) is None:
-            return Finding(
-                Status.FAIL,
-                "key",
-                f"{spec.name} needs a key and {variable} holds none",
-                f"export {variable}=…, or set embedding.model to a local model",
-            )
-        return Finding(Status.OK, "key", f"{variable} is set")
+        for provider in settings.providers:
+            if api_key(provider) is None:
+                return _no_key(spec.name, provider.api_key_env)
+        variables = dict.fromkeys(provider.api_key_env for provider in settings.providers)
+        found = "is set" if len(variables) == 1 else "are set"
+        return Finding(Status.OK, "key", f"{', '.join(variables)} {found}")
 
     async def one() -> int:
         async with build_embedder(settings, None, SystemClock()) as embedder:
@@ -230,12 +227,23 @@ def _model(settings: "Settings") -> Finding:
     return Finding(Status.OK, "model", f"{spec.name} works, {asyncio.run(one())} dimensions")
 
 
+def _no_key(model: str, variable: str) -> Finding:
+    return Finding(
+        Status.FAIL,
+        "key",
+        f"{model} needs a key and {variable} holds none",
+        f"export {variable}=…, or set embedding.model to a local model",
+    )
+
+
 def _provider(settings: "Settings") -> Finding:
     from embedding_pipeline.settings.environment import api_key, base_url
 
     key = api_key(settings.provider)
     if settings.model_spec.is_local or key is None:
         return Finding(Status.OK, "provider", "none is asked")
+    if settings.provider.kind == "azure":
+        return Finding(Status.OK, "provider", "Azure has no question that is free: not asked")
     url = base_url(settings.provider) or "https://api.openai.com/v1"
     return probe(url.rstrip("/"), key.get_secret_value())
 

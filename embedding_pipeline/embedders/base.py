@@ -46,7 +46,7 @@ class Wrapper(Embedder):
     """An embedder around another: override ``embed``, keep everything else.
 
     The order of wrappers is stated once, in ``assembly``:
-    fallback → per provider [retrying → breaking → limiting → leaf].
+    retrying → fallback → per provider [breaking → stopping → limiting → leaf].
     """
 
     def __init__(self, wrapped: Embedder) -> None:

@@ -11,7 +11,15 @@ like an outage).
 
 from collections.abc import Callable, Sequence
 
-from embedding_pipeline.circuit import BreakerConfig, Circuit, Outcome, State, admit, record
+from embedding_pipeline.circuit import (
+    Admission,
+    BreakerConfig,
+    Circuit,
+    Outcome,
+    State,
+    admit,
+    record,
+)
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.embedders.base import Embedder, Wrapper
 from embedding_pipeline.errors import (
@@ -74,7 +82,15 @@ class Breaking(Wrapper):
         self._become(circuit)
         if admission.allowed:
             return circuit.epoch
-        raise CircuitOpen(
+        raise self._refusal(admission)
+
+    def would_refuse(self) -> CircuitOpen | None:
+        """What a call would be told now; None where it would go. Changes nothing."""
+        _, admission = admit(self.circuit, self._clock.monotonic())
+        return None if admission.allowed else self._refusal(admission)
+
+    def _refusal(self, admission: Admission) -> CircuitOpen:
+        return CircuitOpen(
             f"{self._provider} has been failing and is left alone for now; "
             f"it is tried again in {admission.retry_after:.1f} s",
             ProviderFault(self._provider, retry_after=admission.retry_after),

@@ -21,13 +21,17 @@ class ProviderConfig(_Config):
 
     kind: Literal["openai", "azure", "compatible", "local"]
     base_url: str | None = Field(None, pattern=r"^https?://")
-    """Where it is, up to and including ``/v1``; null = the kind's own address."""
+    """Where it is, up to and including ``/v1``; null = the kind's own address. For Azure the
+    resource itself, ``https://<resource>.openai.azure.com``, without a path."""
 
     api_key_env: str = Field("OPENAI_API_KEY", min_length=1)
     """Environment variable that holds the key; the key itself is never a setting."""
 
     deployment: str | None = None
     """What Azure calls the model on the wire; null = the model's own name."""
+
+    api_version: str = Field("2024-10-21", pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$")
+    """Version of Azure's API; only Azure has one."""
 
     priority: int = 0
     """Lowest first."""

@@ -11,6 +11,7 @@ are decoded on the loop: 1.5 µs a vector, 8 ms for the largest, and threads onl
 import asyncio
 import importlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pydantic import SecretStr
@@ -37,6 +38,13 @@ BYTES_PER_NUMBER: Final = 40
 """No server needs more for one component, written as JSON with indentation."""
 
 
+@dataclass(frozen=True)
+class Azure:
+    """What Azure wants besides: the version of its API."""
+
+    api_version: str
+
+
 class OpenAIEmbedder(Embedder):
     """One model of one provider.
 
@@ -47,8 +55,9 @@ class OpenAIEmbedder(Embedder):
         spec: the model.
         api_key: the key. No repr, log or error of this class shows it.
         provider: the provider's name in the settings.
-        base_url: where it is, up to and including ``/v1``; None is OpenAI.
+        base_url: where it is, up to and including ``/v1``; None is OpenAI. Azure: the resource.
         deployment: what the server calls the model, where it is not the model's own name.
+        azure: given for Azure, which wants its own paths and headers.
         timeout_seconds: deadline of one call, from connecting to the last byte.
         max_connections: size of the pool; calls beyond wait for a connection.
         clock: for servers that name a date to wait for.
@@ -65,6 +74,7 @@ class OpenAIEmbedder(Embedder):
         provider: str = "openai",
         base_url: str | None = None,
         deployment: str | None = None,
+        azure: Azure | None = None,
         timeout_seconds: float = 120.0,
         max_connections: int = 16,
         clock: Clock | None = None,
@@ -80,6 +90,7 @@ class OpenAIEmbedder(Embedder):
         self._base_url = base_url or OPENAI_URL
         self._model = deployment or spec.space.model
         self._models = _plausible_names(spec.space.model, deployment)
+        self._azure = azure
         self._timeout_seconds = timeout_seconds
         self._max_connections = max_connections
         self._clock = clock or SystemClock()
@@ -119,6 +130,7 @@ class OpenAIEmbedder(Embedder):
                     provider=self.provider,
                     key=self._key.get_secret_value(),
                     base_url=self._base_url,
+                    azure=azure_terms(self._model, self._azure),
                     max_connections=self._max_connections,
                     timeout_seconds=self._timeout_seconds,
                     most_bytes=MAX_INPUTS * self.space.native_dimensions * BYTES_PER_NUMBER,
@@ -152,6 +164,11 @@ def _plausible_names(model: str, deployment: str | None) -> tuple[str, ...]:
     if model == "text-embedding-ada-002":
         names.append("ada")
     return tuple(names)
+
+
+def azure_terms(deployment: str, azure: Azure | None) -> tuple[str, str] | None:
+    """Deployment and API version as the SDK wants them."""
+    return None if azure is None else (deployment, azure.api_version)
 
 
 def _is_utf8(text: str) -> bool:

@@ -148,10 +148,11 @@ class Retrying(Wrapper):
         except ProviderError as error:
             raise call.final(error) from error.__cause__
         except BudgetExceeded as error:  # no call is out, and none follows
-            error.attempts = tuple(call.attempts)
+            error.attempts = (*call.attempts, *error.attempts)
             raise
         except asyncio.CancelledError as error:
-            vars(error).update(attempts=tuple(call.attempts), between_calls=call.resting)
+            attempts = (*call.attempts, *getattr(error, "attempts", ()))
+            vars(error).update(attempts=attempts, between_calls=call.resting)
             raise
         return replace(
             result,
@@ -185,6 +186,8 @@ class _Call:
         past = Past(len(self.attempts), self._failures, self._bad_replies, elapsed)
         self._decision = decide(error, past, self._config, self._random.random())
         seconds = self._decision.wait_seconds or 0.0
+        self.attempts.extend(error.attempts)  # of other providers, before this one's
+        self.requests += len(error.attempts)
         self.attempts.append(attempt_of(error, seconds))
         self.resting = True
         self.requests += not isinstance(error, CircuitOpen)
@@ -205,7 +208,7 @@ class _Call:
     def final(self, error: ProviderError) -> ProviderError:
         """The error for the caller: with all attempts, and the reason for giving up."""
         if not isinstance(error, RETRIED):
-            error.attempts = (*self.attempts, attempt_of(error))
+            error.attempts = (*self.attempts, *error.attempts, attempt_of(error))
             return error
         seconds = self._clock.monotonic() - self._began
         message = f"{error}; given up after {seconds:.0f} s because {self._decision.why}"

@@ -79,6 +79,7 @@ class Endpoint:
         timeout_seconds: deadline of one call, from connecting to the last byte.
         most_bytes: bound on the body of an answer (as it travels, if it is compressed).
         clock: reads the time, for servers that name a date to wait for.
+        azure: deployment and API version, for Azure.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Endpoint:
         timeout_seconds: float,
         most_bytes: int,
         clock: Clock,
+        azure: tuple[str, str] | None = None,
     ) -> None:
         self._provider = provider
         self._seconds = timeout_seconds
@@ -107,13 +109,19 @@ class Endpoint:
             follow_redirects=False,
             event_hooks={"response": [self._bound]},
         )
-        self._client = openai.AsyncOpenAI(
-            api_key=key,
-            base_url=base_url,
-            max_retries=0,
-            timeout=timeout,
-            http_client=pool,
-            default_headers=HEADERS,
+        common: dict[str, Any] = {
+            "api_key": key,
+            "max_retries": 0,
+            "timeout": timeout,
+            "http_client": pool,
+            "default_headers": HEADERS,
+        }
+        self._client = (
+            openai.AsyncOpenAI(base_url=base_url, **common)
+            if azure is None
+            else openai.AsyncAzureOpenAI(
+                azure_endpoint=base_url, azure_deployment=azure[0], api_version=azure[1], **common
+            )
         )
 
     async def post(self, body: bytes) -> tuple[bytes, dict[str, str]]:

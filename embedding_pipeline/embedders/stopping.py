@@ -88,15 +88,19 @@ class Stopping(Wrapper):
         self._proven = self._refusal is None
         return result
 
-    def _check(self) -> None:
+    def standing_refusal(self) -> ProviderError | None:
+        """What a call would be told now, without being sent; None where it would go."""
         refusal = self._refusal
-        if refusal is None:
-            return
-        if self._clock.monotonic() >= self._until:
-            self._refusal = None
-            return
+        if refusal is None or self._clock.monotonic() >= self._until:
+            return None
         fault = replace(refusal.fault, maybe_billed=False)
-        raise type(refusal)(f"{refusal} (this call was not sent)", fault)
+        return type(refusal)(f"{refusal} (this call was not sent)", fault)
+
+    def _check(self) -> None:
+        refusal = self.standing_refusal()
+        if refusal is not None:
+            raise refusal
+        self._refusal = None
 
 
 def _stops(error: ProviderError) -> bool:

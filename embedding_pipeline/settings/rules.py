@@ -5,6 +5,7 @@ Belongs here: rules over more than one key; a rule over one key stands with the 
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from embedding_pipeline.catalog import ModelSpec, find_model
 from embedding_pipeline.embedders.config import ProviderConfig
@@ -23,8 +24,9 @@ def later(settings: "Settings") -> Iterator[tuple[str, str]]:
         yield "on_outage", "deferred work and stand-ins"
     if settings.batch_api != "off":
         yield "batch_api", "the Batch API"
-    if len(settings.providers) > 1 or settings.provider.kind in ("azure", "local"):
-        yield "providers", "fallback providers, Azure and local stand-ins"
+    kinds = [provider.kind for provider in settings.providers]
+    if "local" in kinds or ("compatible" in kinds and len(kinds) > 1):
+        yield "providers", "local stand-ins, and compatible servers beside others"
 
 
 def _later_storage(settings: "Settings") -> Iterator[tuple[str, str]]:
@@ -96,5 +98,15 @@ def _odd_providers(providers: Sequence[ProviderConfig]) -> Iterator[str]:
     for index, provider in enumerate(providers):
         if provider.kind == "compatible" and provider.base_url is None:
             yield f"providers.{index}.base_url: needed for kind compatible; say where it is"
+        if provider.kind == "azure":
+            yield from _odd_azure(index, provider)
         if provider.name in names[:index]:
             yield f"providers.{index}.name: {provider.name} is there twice; names must differ"
+
+
+def _odd_azure(index: int, provider: ProviderConfig) -> Iterator[str]:
+    wanted = "https://<resource>.openai.azure.com"
+    if provider.base_url is None:
+        yield f"providers.{index}.base_url: needed for kind azure; give {wanted}"
+    elif urlsplit(provider.base_url).path.strip("/"):
+        yield f"providers.{index}.base_url: give Azure's resource without a path: {wanted}"

@@ -68,7 +68,7 @@ async def run(settings: Settings, *, redrive: bool = False) -> Outcome:
     unknown = sum(entry.unknown_nano_usd for entry in sums) // 20
     return Outcome(
         error,
-        _vectors(settings),
+        vectors_of(settings),
         {int(chunk.chunk_id): chunk.reason for chunk in held},
         sum(entry.tokens for entry in sums) - unknown,
         unknown,
@@ -76,7 +76,7 @@ async def run(settings: Settings, *, redrive: bool = False) -> Outcome:
     )
 
 
-def _vectors(settings: Settings) -> dict[int, np.ndarray]:
+def vectors_of(settings: Settings) -> dict[int, np.ndarray]:
     file = build_datasets(settings).embeddings(settings.model_spec.space, DAY)
     if not file.exists():
         return {}

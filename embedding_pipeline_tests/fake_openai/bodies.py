@@ -89,6 +89,11 @@ def unknown_model(model: str) -> Answer:
     return refusal(404, message, code="model_not_found")
 
 
+def unknown_deployment() -> Answer:
+    message = "The API deployment for this resource does not exist."
+    return refusal(404, message, None, code="DeploymentNotFound")
+
+
 def rate_limited(model: str, what: str, limit: float, used: float, asked: float, wait: str) -> str:
     """The message of a 429 that time cures; ``what`` is requests or tokens."""
     short = {"requests": "RPM", "tokens": "TPM"}[what]

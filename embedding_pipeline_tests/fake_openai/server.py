@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,11 +39,13 @@ class Options:
         keys: keys it accepts.
         latency: seconds between a request and its answer.
         precomputed: serve a few vectors over and over, count tokens by bytes.
+        deployments: Azure's names, each with its model.
     """
 
     keys: tuple[str, ...] = (KEY,)
     latency: float = 0.0
     precomputed: bool = False
+    deployments: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,7 +70,12 @@ class FakeOpenAI:
     @property
     def base_url(self) -> str:
         """What a client is to be given."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{self.resource}/v1"
+
+    @property
+    def resource(self) -> str:
+        """The same for a client of Azure."""
+        return f"http://127.0.0.1:{self.port}"
 
     def fault(self, *faults: Fault, seed: int = 0) -> None:
         """Replace the faults; none ends them."""
@@ -90,6 +97,7 @@ class FakeOpenAI:
         app = web.Application(client_max_size=LARGEST_REQUEST)
         for path in ("/v1/embeddings", "/openai/v1/embeddings"):
             app.router.add_post(path, self._embeddings)
+        app.router.add_post("/openai/deployments/{deployment}/embeddings", self._embeddings)
         app.router.add_get("/_books", self._get_books)
         app.router.add_post("/_faults", self._post_faults)
         app.router.add_post("/_limits", self._post_limits)
@@ -138,6 +146,11 @@ class FakeOpenAI:
             await self._pause(self.options.latency)
         if key not in self.options.keys:
             return _response(bodies.wrong_key(key))
+        if "deployment" in http.match_info:
+            model = self._deployed(http)
+            if model is None:
+                return _response(bodies.unknown_deployment())
+            content = json.dumps({**json.loads(content), "model": model}).encode()
         request = check(content, count_tokens=not self.options.precomputed)
         if isinstance(request, Answer):
             return _response(request)
@@ -153,6 +166,12 @@ class FakeOpenAI:
         self.books.bill(request)
         self.books.reported += request.tokens
         return _vectors(self._replies.whole(request), headers)
+
+    def _deployed(self, http: web.Request) -> str | None:
+        """Azure's way: the path names the deployment, the query the version, one header the key."""
+        if "api-version" not in http.query or "api-key" not in http.headers:
+            return None
+        return self.options.deployments.get(http.match_info["deployment"])
 
     async def _fail(
         self, http: web.Request, request: Request, fault: Fault, headers: dict[str, str]
