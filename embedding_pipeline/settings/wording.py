@@ -32,6 +32,7 @@ _WORDS: Final = {
 _KINDS: Final = {
     "int": "must be a whole number",
     "float": "must be a number",
+    "decimal": "must be a number",
     "bool": "must be true or false",
     "date": "must be a date like 2026-01-31",
     "tuple": "must be a list",

@@ -1,4 +1,4 @@
-"""Two providers of one space, over real HTTP: one fails in mid-run, nobody notices but the books."""
+"""Two providers of one space, over real HTTP: one fails in mid-run, the other goes on."""
 
 from pathlib import Path
 from typing import Any
