@@ -35,19 +35,19 @@ def build_graph(
     Runs are executed in one process: the steps are a chain and wait on the network, and
     a process for each step costs four times the CPU of the whole run.
     """
-    days, promotion = daily_partitions(settings), build_promotion_job()
+    days = daily_partitions(settings)
     now = current or (lambda: settings)
     with declaring():
         assets = dg.Definitions(
             assets=build_assets(days, settings),
             asset_checks=build_checks(days),
-            jobs=[build_plan_job(), promotion],
+            jobs=[build_plan_job(), build_promotion_job()],
             sensors=[
-                model_change.build_sensor(now, [promotion]),
+                model_change.build_sensor(now),
                 source_change.build_sensor(now, JOB),
             ],
             resources=build_resources(settings, overrides),
             executor=dg.in_process_executor,
         )
-        watching = dg.Definitions(sensors=build_watching(current or (lambda: settings), days))
+        watching = dg.Definitions(sensors=build_watching(now, days))
         return dg.Definitions.merge(assets, build_automation(), watching)

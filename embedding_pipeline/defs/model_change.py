@@ -144,9 +144,7 @@ class Ticking:
         return f"{build.target} is complete: the gate is asked"
 
 
-def build_sensor(
-    settings_now: "Callable[[], Settings]", jobs: list[dg.JobDefinition]
-) -> dg.SensorDefinition:
+def build_sensor(settings_now: "Callable[[], Settings]") -> dg.SensorDefinition:
     """The sensor. It starts stopped: a person switches it on."""
 
     def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -164,7 +162,7 @@ def build_sensor(
     return dg.SensorDefinition(
         name=SENSOR,
         evaluation_fn=evaluate,
-        jobs=jobs,
+        job_name=JOB,  # by name: Dagster warns of its own beta where it resolves objects
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
