@@ -288,7 +288,7 @@ def test_odd_money(folder: Path, tree: dict[str, Any], message: str) -> None:
 LATER: dict[str, Any] = {
     "source.kind": {"source": {"kind": "sql"}, "partitions": {"start_date": "2026-01-01"}},
     "data_dir": {"data_dir": "s3://bucket/data"},
-    "on_outage": {"on_outage": "defer"},
+    "on_outage": {"on_outage": "degrade"},
     "batch_api": {"batch_api": "auto"},
     "providers": {"providers": [{"name": "here", "kind": "local"}]},
 }

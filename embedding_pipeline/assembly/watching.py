@@ -9,10 +9,11 @@ from collections.abc import Collection, Mapping
 from embedding_pipeline.alerts.sending import Delivery, deliver
 from embedding_pipeline.alerts.webhook import Webhook
 from embedding_pipeline.assembly.parts import build_budgets, has_state, open_store
+from embedding_pipeline.assembly.probing import answers
 from embedding_pipeline.clock import Clock, SystemClock
-from embedding_pipeline.ledger.deferred import Backlog, backlogs
+from embedding_pipeline.ledger.deferred import OUTAGE, Backlog, backlogs
 from embedding_pipeline.ledger.standing import Standing
-from embedding_pipeline.pipeline.recovery import Recovery, recover
+from embedding_pipeline.pipeline.recovery import Recovery, recover, wants_probe
 from embedding_pipeline.settings.environment import webhook_url
 from embedding_pipeline.settings.tree import Settings
 
@@ -64,10 +65,15 @@ async def find_recovery(
     most: int,
     clock: Clock | None = None,
 ) -> Recovery:
-    """Which days with deferred chunks to run again (see ``recovery.recover``)."""
+    """Which days with deferred chunks to run again (see ``recovery.recover``).
+
+    Where an outage left them, a provider is asked once whether it answers.
+    """
     left = await deferrals(settings)
     if not left:
         return Recovery()
     rooms = [one.room for one in await standings(settings, clock)]
     price = settings.model_spec.nano_usd_per_token or 0
-    return recover(left, rooms, price, busy=busy, tried=tried, most=most)
+    over = wants_probe(left, busy) and await answers(settings, clock)
+    passed = {OUTAGE} if over else set[str]()
+    return recover(left, rooms, price, busy=busy, tried=tried, passed=passed, most=most)

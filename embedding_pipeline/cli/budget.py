@@ -33,7 +33,7 @@ _COLUMNS: Final = (
     Column("next reset", "resets", lambda value: value or "never"),
 )
 
-_DEFERRED: Final = (
+DEFERRED: Final = (
     Column("day", "date"),
     Column("project", "project"),
     Column("user", "user"),
@@ -61,7 +61,7 @@ def budget(as_json: bool) -> None:
     emit(budgets, _COLUMNS, as_json=False, empty="No budget is set.")
     if deferred:
         click.echo("\nDeferred:")
-        emit(deferred, _DEFERRED, as_json=False, empty="")
+        emit(deferred, DEFERRED, as_json=False, empty="")
 
 
 def read(settings: "Settings") -> tuple[list[Row], list[Row]]:
@@ -77,7 +77,7 @@ def read(settings: "Settings") -> tuple[list[Row], list[Row]]:
 
     found, waiting = asyncio.run(ask())
     price = settings.model_spec.nano_usd_per_token or 0
-    return [_row(one, now) for one in found], [_waiting(one, price) for one in waiting]
+    return [_row(one, now) for one in found], [waiting_row(one, price) for one in waiting]
 
 
 def _row(one: "Standing", now_ms: int) -> Row:
@@ -94,7 +94,8 @@ def _row(one: "Standing", now_ms: int) -> Row:
     }
 
 
-def _waiting(one: "Backlog", price: int) -> Row:
+def waiting_row(one: "Backlog", price: int) -> Row:
+    """What is deferred of one payer's day, as a row of ``DEFERRED``."""
     return {
         "date": one.account.partition,
         "project": one.account.project,

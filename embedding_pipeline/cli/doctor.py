@@ -248,6 +248,22 @@ def _provider(settings: "Settings") -> Finding:
     return probe(url.rstrip("/"), key.get_secret_value())
 
 
+def _deferred(settings: "Settings") -> Finding:
+    from embedding_pipeline.assembly.watching import deferrals
+
+    waiting = asyncio.run(deferrals(settings))
+    if not waiting:
+        return Finding(Status.OK, "deferred", "nothing is left for later")
+    days = {one.account.partition for one in waiting}
+    reasons = ", ".join(sorted({one.reason for one in waiting}))
+    return Finding(
+        Status.WARN,
+        "deferred",
+        f"{sum(one.chunks for one in waiting)} chunks of {len(days)} days ({reasons})",
+        "switch recovery_sensor on, or run these days: embedding-pipeline failed deferred",
+    )
+
+
 def probe(url: str, key: str) -> Finding:
     """Ask a provider for its list of models: free, and it shows whether the key is good."""
     from urllib.error import HTTPError
@@ -289,5 +305,6 @@ _CHECKS: Final[tuple[tuple[str, Callable[["Settings"], Finding]], ...]] = (
     ("source", _source),
     ("model", _model),
     ("provider", _provider),
+    ("deferred", _deferred),
     ("dagster", _dagster),
 )

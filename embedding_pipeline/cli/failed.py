@@ -1,14 +1,16 @@
-"""``embedding-pipeline failed``: chunks in quarantine.
+"""``embedding-pipeline failed``: chunks in quarantine, and chunks left for later.
 
 Belongs here: listing them and asking for another try.
 """
 
+import asyncio
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from embedding_pipeline.cli.books import ask, change
+from embedding_pipeline.cli.budget import DEFERRED, waiting_row
 from embedding_pipeline.cli.days import DAY, as_text
 from embedding_pipeline.cli.output import Column, count, emit
 
@@ -28,7 +30,7 @@ _COLUMNS = (
 
 @click.group()
 def failed(**_: Any) -> None:
-    """Chunks that a provider refuses: list them, or try them again."""
+    """Chunks without a vector: list them, or try again those that a provider refuses."""
 
 
 @failed.command("list")
@@ -41,6 +43,22 @@ def list_failed(partition: date | None, as_json: bool) -> None:
 
     held = ask(load_settings(), lambda c: listing(c, as_text(partition))) or []
     emit([_row(chunk) for chunk in held], _COLUMNS, as_json=as_json, empty="No chunk has failed.")
+
+
+@failed.command("deferred")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; money in nano-USD.")
+def list_deferred(as_json: bool) -> None:
+    """List what was left for later, by day and reason: budget or outage.
+
+    recovery_sensor runs these days again, once the budget has room and the provider answers.
+    """
+    from embedding_pipeline.assembly.watching import deferrals
+    from embedding_pipeline.settings.loading import load_settings
+
+    settings = load_settings()
+    price = settings.model_spec.nano_usd_per_token or 0
+    rows = [waiting_row(one, price) for one in asyncio.run(deferrals(settings))]
+    emit(rows, DEFERRED, as_json=as_json, empty="No chunk is deferred.")
 
 
 @failed.command()

@@ -77,7 +77,8 @@ def _recovery(
         job_name=JOB,
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Runs days with deferred chunks again once the budget has room for them.",
+        description="Runs days with deferred chunks again once the provider answers and the "
+        "budget has room for them.",
     )
     def recovery_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         from embedding_pipeline.assembly.watching import find_recovery

@@ -58,8 +58,9 @@ async def build_embeddings(
         priority: the lane of this run's requests.
 
     Returns:
-        One report a day, in order. Chunks that no budget has room for are left out of the
-        day's file, counted in the report, and named in the store until a run embeds them.
+        One report a day, in order. Chunks that no budget has room for, or that an outage
+        left undone under ``on_outage: defer``, are left out of the day's file, counted in the
+        report, and named in the store until a run embeds them.
 
     Raises:
         DataError: ``deduped_chunks`` of a day is missing or damaged.
@@ -70,7 +71,9 @@ async def build_embeddings(
         lambda: sum(datasets.deduped_chunks(day).rows() for day in partitions)
     )
     source = _read(service.aside, datasets, partitions)
-    run = service.bulk(source, total=total, on_progress=on_progress, priority=priority)
+    run = service.bulk(
+        source, total=total, on_progress=on_progress, priority=priority, may_defer=True
+    )
     reports: list[EmbedReport] = []
     day: _Day | None = None
     try:

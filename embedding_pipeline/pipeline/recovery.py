@@ -1,17 +1,19 @@
 """Which days with deferred chunks can be run again now.
 
-Belongs here: the decision. Pure. Does not belong here: asking the store, or launching.
+Belongs here: the decision. Pure. Does not belong here: asking the store or the provider,
+or launching.
 
 A chunk was deferred because its cost was more than a budget had left; spending only grows.
-So there is room for it only once the period has turned or the limit was raised, and a day
-that is launched always gets further: nothing is launched in vain, again and again.
+So there is room for it only once the period has turned or the limit was raised. Or it was
+deferred because no provider delivered; then one must have answered since. So a day that is
+launched always gets further: nothing is launched in vain, again and again.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from embedding_pipeline.ledger.affording import Ask, Room, afford
-from embedding_pipeline.ledger.deferred import BUDGET, Backlog
+from embedding_pipeline.ledger.deferred import BUDGET, OUTAGE, Backlog
 from embedding_pipeline.records import Priority
 
 ATTEMPTS = 3
@@ -75,7 +77,7 @@ def recover(
         if day in busy:
             why[day] = "a run is under way"
         elif not possible:
-            why[day] = "there is no room in the budget yet"
+            why[day] = _why_not({one.reason for one in groups})
         elif attempt >= ATTEMPTS:
             why[day] = f"{attempt} runs have ended without getting to it; run it by hand"
         elif len(launches) >= most:
@@ -85,6 +87,16 @@ def recover(
             for one in possible:
                 left = _less(left, one, price)
     return Recovery(launches, why)
+
+
+def wants_probe(waiting: Sequence[Backlog], busy: Collection[str]) -> bool:
+    """Whether it matters now if a provider answers. Pure."""
+    return any(one.reason == OUTAGE and one.account.partition not in busy for one in waiting)
+
+
+def _why_not(reasons: Collection[str]) -> str:
+    whys = {BUDGET: "there is no room in the budget yet", OUTAGE: "the provider is out still"}
+    return " and ".join(whys.get(reason, reason) for reason in sorted(reasons))
 
 
 def _by_day(waiting: Sequence[Backlog]) -> dict[str, list[Backlog]]:

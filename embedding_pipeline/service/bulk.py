@@ -6,6 +6,7 @@ whatever the number of chunks. Backfills read past the memory tier on purpose.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from embedding_pipeline.service.aside import Aside
 from embedding_pipeline.service.batch import OpenBatch, Rows
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.finishing import finish
+from embedding_pipeline.service.outages import no_outage
 from embedding_pipeline.service.places import Place, Places
 from embedding_pipeline.service.preparing import InputRules
 from embedding_pipeline.service.work import (
@@ -37,10 +39,14 @@ from embedding_pipeline.service.work import (
 )
 from embedding_pipeline.state.store import Store
 
+log = logging.getLogger(__name__)
+
 WINDOW_BYTES: Final = 48 << 20
 """Vectors of batches that are open, at most (one batch may exceed it)."""
 
 OnProgress = Callable[[Progress], None]
+OutageOf = Callable[[BaseException], Deferral | None]
+"""Why work is left for later after an error; None where the error ends the run."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class BulkParts:
     clock: Clock
     aside: Aside
     window_bytes: int = WINDOW_BYTES
+    outage_of: OutageOf = no_outage
 
 
 class BulkRun:
@@ -83,6 +90,7 @@ class BulkRun:
         self._blocked = False
         self._at_end = False
         self._fatal: BaseException | None = None
+        self._outage: Deferral | None = None
         self.tallies: dict[str, Tally] = {}
 
     async def batches(self) -> AsyncGenerator[FilledBatch, None]:
@@ -231,6 +239,9 @@ class BulkRun:
             self._pending = self._pending[plans[-1].stop :]
 
     def _spawn(self, items: Sequence[Item]) -> None:
+        if self._outage is not None:
+            self._leave(items, self._outage)
+            return
         task = asyncio.create_task(self._fetch(items))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -251,15 +262,38 @@ class BulkRun:
                 async for landing in landings:
                     self._land(items, landing)
                     left.difference_update(landing.digests, landing.refused, landing.deferred)
-            if left and self._is_wanted():
+            rest = [item for item in items if item.digest in left]
+            if rest and self._outage is not None:
+                self._leave(rest, self._outage)
+            elif rest and self._is_wanted():
                 raise ServiceError("a text was neither embedded nor refused; please report this")
         except BaseException as exc:  # handed to the reader of ``batches``, nothing is lost
+            if self._meet_outage([item for item in items if item.digest in left], exc):
+                return
             self._fail(exc)
             if not isinstance(exc, Exception):
                 raise
 
+    def _meet_outage(self, left: Sequence[Item], exc: BaseException) -> bool:
+        """Leave what was not delivered, and all that would be sent from here on, for later."""
+        outage = self._parts.outage_of(exc)
+        if outage is None or self._fatal is not None:
+            return False
+        if self._outage is None:
+            log.warning("%s; what is left of this run is deferred", outage.message)
+        self._outage = outage
+        self._leave(left, outage)
+        return True
+
+    def _leave(self, items: Sequence[Item], outage: Deferral) -> None:
+        """Nobody's money helps: every place of these texts is left for later."""
+        for item in items:
+            for batch, position in self._places.take(item.digest):
+                self._count(batch, batch.defer(position, outage), Row.DEFERRED)
+        self._announce()
+
     def _is_wanted(self) -> bool:
-        return self._fatal is None
+        return self._fatal is None and self._outage is None
 
     def _fail(self, exc: BaseException) -> None:
         if self._fatal is None:

@@ -36,6 +36,7 @@ class ServiceConfig:
         fingerprint: fingerprint of the settings that shape the vectors.
         budgets: what bounds spending, if anything does.
         recipe: the same in words, as each file keeps it.
+        defers_outages: bulk work that may leaves for later what a provider does not deliver.
     """
 
     spec: ModelSpec
@@ -54,3 +55,4 @@ class ServiceConfig:
     fingerprint: str = ""
     budgets: Budgets | None = None
     recipe: Recipe = NO_RECIPE
+    defers_outages: bool = False

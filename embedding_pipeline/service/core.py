@@ -35,6 +35,7 @@ from embedding_pipeline.service.keeping import Keeper
 from embedding_pipeline.service.lanes import Lanes
 from embedding_pipeline.service.lease import Lease
 from embedding_pipeline.service.online import PATIENCE_SECONDS, MicroBatcher, refusal
+from embedding_pipeline.service.outages import no_outage, outage_of
 from embedding_pipeline.service.preparing import InputRules, Prepared, assemble
 from embedding_pipeline.service.purse import purse_of
 from embedding_pipeline.service.work import Item, Refusal, WorkBatch
@@ -194,8 +195,13 @@ class ServiceCore:
         total: int | None = None,
         on_progress: OnProgress | None = None,
         priority: Priority = Priority.NORMAL,
+        may_defer: bool = False,
     ) -> BulkRun:
-        """Embed a stream of batches with bounded memory; iterate ``.batches()`` of it."""
+        """Embed a stream of batches with bounded memory; iterate ``.batches()`` of it.
+
+        With ``may_defer``, where the settings say so, an outage of the provider does not end
+        the run: what it left undone is handed out as deferred.
+        """
         parts = BulkParts(
             self._ready(),
             self.store,
@@ -204,6 +210,7 @@ class ServiceCore:
             priority,
             self._clock,
             self.aside,
+            outage_of=outage_of if may_defer and self._config.defers_outages else no_outage,
         )
         run = BulkRun(parts, batches, total=total, on_progress=on_progress)
         self._runs.add(run)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from embedding_pipeline.ledger.affording import Room
 from embedding_pipeline.ledger.deferred import Backlog
-from embedding_pipeline.pipeline.recovery import ATTEMPTS, recover
+from embedding_pipeline.pipeline.recovery import ATTEMPTS, recover, wants_probe
 from embedding_pipeline.records import Account, Priority
 
 PRICE = 20
@@ -80,3 +80,22 @@ def test_every_launch_gets_further(days: list[tuple[int, int, int]], tokens: int
         one = waiting[int(launch.partition[-2:])]
         assert one.least_tokens <= left
         left = max(0, left - one.tokens)
+
+
+def test_what_an_outage_left_waits_for_the_provider_and_not_for_money() -> None:
+    out, poor = backlog(1, reason="outage"), backlog(2)
+    assert launched(out, poor, rooms=[room(1000)]) == ["02"]
+    assert launched(out, poor, rooms=[room(0)], passed={"outage"}) == ["01"]
+    found = recover([out, poor], [room(0)], PRICE)
+    assert found.waiting == {
+        "2026-01-01": "the provider is out still",
+        "2026-01-02": "there is no room in the budget yet",
+    }
+
+
+def test_a_probe_is_sent_only_where_its_answer_matters() -> None:
+    out, poor = backlog(1, reason="outage"), backlog(2)
+    assert not wants_probe([], ())
+    assert not wants_probe([poor], ())
+    assert wants_probe([poor, out], ())
+    assert not wants_probe([poor, out], {"2026-01-01"})

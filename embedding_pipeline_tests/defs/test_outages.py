@@ -1,0 +1,97 @@
+"""Days that a provider left undone: made as far as they go, and finished by themselves."""
+
+import json
+
+import dagster as dg
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from embedding_pipeline.assembly.probing import PROJECT, answers
+from embedding_pipeline.assembly.reading import read_vectors
+from embedding_pipeline.cli.root import root
+from embedding_pipeline.ledger import queries
+from embedding_pipeline.state.store import Store
+from embedding_pipeline_tests.clock import FakeClock
+from embedding_pipeline_tests.defs.conftest import DAYS, DISTINCT, ROWS, Project
+from embedding_pipeline_tests.defs.test_budgets import evaluation, figure, tick
+from embedding_pipeline_tests.fake_openai.faults import Fault
+
+ASSETS = ["embeddings", "cost_summary"]
+POISON = "row 3 of"
+
+
+@pytest.fixture(autouse=True)
+def _defer(project: Project) -> None:
+    path = project.root / "pipeline.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings["on_outage"] = "defer"
+    path.write_text(yaml.safe_dump(settings))
+
+
+def said(*arguments: str) -> str:
+    """What the command prints."""
+    result = CliRunner().invoke(root, arguments)
+    assert not result.exception or isinstance(result.exception, SystemExit)
+    return result.stdout
+
+
+async def _spent_on_probes(project: Project) -> int:
+    with Store(project.settings.state, FakeClock()) as store:
+        sums = await store.read(queries.sums)
+    return sum(entry.tokens for entry in sums if entry.account.project == PROJECT)
+
+
+def test_the_run_ends_well_and_the_sensor_finishes_the_day_once_the_provider_is_back(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    first, second = DAYS[:2]
+    project.api.fault(Fault("503_server_error"))
+    result = project.run(instance, first)
+    assert result.success, "an outage does not fail the run"
+    assert (figure(result, "embedded"), figure(result, "deferred")) == (0, DISTINCT)
+    accounted = evaluation(result, "every_chunk_accounted_for")
+    assert (accounted.passed, accounted.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert f"{DISTINCT} of {ROWS} chunks are deferred" in (accounted.description or "")
+    assert evaluation(result, "ledger_balances").passed
+    assert read_vectors(first, first, settings=project.settings).num_rows == 0
+    (row,) = json.loads(said("failed", "deferred", "--json"))
+    assert (row["date"], row["reason"], row["chunks"]) == (first, "outage", DISTINCT)
+
+    asked = project.api.books.requests
+    still = tick(project, instance)
+    assert still.run_requests == []
+    assert "the provider is out still" in (still.skip_message or "")
+    assert project.api.books.requests == asked + 1, "one probe a tick"
+
+    project.api.fault(Fault("400_input", marker=POISON))
+    (request,) = tick(project, instance).run_requests
+    assert request.partition_key == first
+    again = project.run(instance, first, assets=ASSETS)
+    assert again.success
+    assert (figure(again, "embedded"), figure(again, "quarantined")) == (DISTINCT - 1, 1)
+    assert figure(again, "deferred") == 0
+    assert project.api.books.billed_twice == 0
+    asked = project.api.books.requests
+    assert tick(project, instance).run_requests == [], "nothing is left"
+    assert project.api.books.requests == asked, "and nothing is asked"
+
+    project.api.fault()
+    assert project.run(instance, second).success
+
+
+@pytest.mark.anyio
+async def test_a_probe_is_in_the_books(project: Project, instance: dg.DagsterInstance) -> None:
+    assert await answers(project.settings)
+    assert await answers(project.settings), "not from the cache"
+    assert await _spent_on_probes(project) == project.api.books.tokens > 0
+    project.api.fault(Fault("reset"))
+    assert not await answers(project.settings)
+
+
+def test_doctor_names_the_depth_of_the_queue(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    project.api.fault(Fault("503_server_error"))
+    project.run(instance, DAYS[0], DAYS[1])
+    assert f"deferred: {2 * DISTINCT} chunks of 2 days (outage)" in said("doctor")
