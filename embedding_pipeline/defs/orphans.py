@@ -7,11 +7,12 @@ running anything again.
 """
 
 import json
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from embedding_pipeline.state.owners import Owner, ended, this_process
+if TYPE_CHECKING:
+    from embedding_pipeline.state.owners import Owner
 
 PROCESS_TAG: Final = ".dagster/embedding_pipeline_process"
 """Which process a run is in. The prefix keeps it out of sight in the UI."""
@@ -26,6 +27,8 @@ _UNFINISHED: Final = [
 
 def process_tag() -> dict[str, str]:
     """The tag for a run that is about to start in this process."""
+    from embedding_pipeline.state.owners import this_process
+
     here = this_process()
     return {PROCESS_TAG: json.dumps([here.host, here.pid, here.started])}
 
@@ -42,6 +45,8 @@ def claim(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 def end_orphans(instance: dg.DagsterInstance) -> list[str]:
     """Mark our runs whose process is gone as failed; returns their ids."""
+    from embedding_pipeline.state.owners import ended
+
     found = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
         owner = _owner(run.tags.get(PROCESS_TAG, ""))
@@ -55,7 +60,9 @@ def end_orphans(instance: dg.DagsterInstance) -> list[str]:
     return found
 
 
-def _owner(tag: str) -> Owner | None:
+def _owner(tag: str) -> "Owner | None":
+    from embedding_pipeline.state.owners import Owner
+
     try:
         host, pid, started = json.loads(tag)
         return Owner("", str(host), int(pid), str(started))
