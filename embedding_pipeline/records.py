@@ -31,6 +31,12 @@ def digest_of(text: str) -> Digest:
     return Digest(hashlib.sha256(text.encode()).digest())
 
 
+def digest_and_size(text: str) -> tuple[Digest, int]:
+    """``digest_of``, and the text's length in UTF-8 bytes, for one encoding."""
+    raw = text.encode()
+    return Digest(hashlib.sha256(raw).digest()), len(raw)
+
+
 def content_hash(text: str) -> str:
     """The digest as 64 lower-case hex characters, as stored in the datasets."""
     return digest_of(text).hex()

@@ -13,7 +13,7 @@ were first assigned in Unicode 17, whose tables tiktoken does not have yet.
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -118,7 +118,12 @@ def api_estimate(texts: Sequence[str]) -> Counts:
     the tokens billed. ASCII texts, which CPython marks as such, are not encoded again.
     """
     sizes = (len(text) if text.isascii() else len(text.encode()) for text in texts)
-    return -(-np.fromiter(sizes, dtype=np.int32, count=len(texts)) // 4)
+    return estimate_of(sizes, len(texts))
+
+
+def estimate_of(sizes: Iterable[int], count: int) -> Counts:
+    """``api_estimate`` of ``count`` texts, given their UTF-8 bytes."""
+    return -(-np.fromiter(sizes, dtype=np.int32, count=count) // 4)
 
 
 def _cached_encoding() -> "tiktoken.Encoding":

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.engine.clients import CLIENTS, START_CLOCK, prepare, whole_from_disk
+from benchmarks.engine.clients import CLIENTS, START_CLOCK, STOP_CLOCK, prepare, whole_from_disk
 from benchmarks.engine.corpus import texts
 
 KEY = "sk-fake-0123456789abcdef"
@@ -30,17 +30,23 @@ PYTHON = {"LangChain": sys.executable, "LlamaIndex": sys.executable}
 def measure(name: str, base_url: str, count: int) -> dict[str, float]:
     """Run one client here: CPU and wall seconds of its own work, peak memory."""
     corpus = list(texts(count))
-    marks: list[tuple[float, float]] = []
-    START_CLOCK[0] = lambda: marks.append((time.process_time(), time.perf_counter()))
+    began: list[tuple[float, float]] = []
+    ended: list[tuple[float, float]] = []
+    START_CLOCK[0] = lambda: began.append(_now())
+    STOP_CLOCK[0] = lambda: ended.append(_now())
     warm = list(texts(64, first=10**7))
     asyncio.run(CLIENTS[name](base_url, KEY, warm))  # imports and first connection
-    marks.clear()
+    ended.clear()
     START_CLOCK[0]()
     made = asyncio.run(CLIENTS[name](base_url, KEY, corpus))
-    cpu, wall = time.process_time() - marks[-1][0], time.perf_counter() - marks[-1][1]
+    cpu, wall = (b - a for a, b in zip(began[-1], (ended or [_now()])[-1], strict=True))
     assert made == count, f"{name} made {made} of {count}"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"cpu": cpu, "wall": wall, "peak_mb": peak}
+
+
+def _now() -> tuple[float, float]:
+    return time.process_time(), time.perf_counter()
 
 
 def in_process(name: str, base_url: str, count: int) -> dict[str, float] | None:

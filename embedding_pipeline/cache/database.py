@@ -57,7 +57,8 @@ def get_many(
     connection: Connection, number: int, space: Space, digests: Sequence[Digest]
 ) -> Lookup:
     """Look ``digests`` up; repeated ones are answered at every position."""
-    out = np.zeros((len(digests), space.native_dimensions), np.float32)
+    shape = len(digests), space.native_dimensions
+    out: Vectors | None = None  # made when something is there; mostly nothing is
     found = np.zeros(len(digests), np.bool_)
     places = dict(zip(digests, range(len(digests)), strict=True))
     damaged: list[Digest] = []
@@ -68,11 +69,15 @@ def get_many(
             continue
         keys, values, paid = zip(*rows, strict=True)
         payers.update(paid)
+        if out is None:
+            out = np.zeros(shape, np.float32)
         targets = np.array([places[digest] for digest in keys], np.intp)
         bad = decode_into(out, targets, space, keys, values)
         found[targets] = True
         found[targets[bad]] = False
         damaged += (Digest(keys[position]) for position in bad)
+    if out is None:
+        return Lookup(found, np.broadcast_to(np.float32(0), shape))
     if len(places) < len(digests):
         _repeat(digests, places, out, found)
     return Lookup(found, out, tuple(damaged), frozenset(payers))

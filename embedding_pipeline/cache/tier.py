@@ -22,6 +22,7 @@ class Lookup:
     Attributes:
         found: which keys have a vector, shape ``(n,)``.
         vectors: float32, shape ``(n, native_dimensions)``; rows not found are zero.
+            Perhaps read-only.
         damaged: keys whose entry did not decode. They count as not found, and the next
             write of their key repairs them (the durable tier's have to be forgotten first).
         entries: the ledger entries that paid for what was found; of the durable tier only.

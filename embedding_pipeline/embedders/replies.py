@@ -125,7 +125,7 @@ def _usage(usage: object, most: int) -> Usage:
 
 def _order(items: list[Any]) -> npt.NDArray[np.intp] | None:
     """Where to find the vector of each text; None when they are in order already."""
-    indexes = [item.get("index") if isinstance(item, dict) else None for item in items]
+    indexes = _indexes(items)
     if indexes == list(range(len(items))) and set(map(type, indexes)) == {int}:
         return None
     for position, index in enumerate(indexes):
@@ -138,10 +138,17 @@ def _order(items: list[Any]) -> npt.NDArray[np.intp] | None:
     return order
 
 
+def _indexes(items: list[Any]) -> list[object]:
+    try:
+        return [item["index"] for item in items]
+    except (KeyError, TypeError):  # some are no objects, or have none
+        return [item.get("index") if isinstance(item, dict) else None for item in items]
+
+
 def _vectors(items: list[Any], dimensions: int) -> Vectors:
     given = [item.get("embedding") for item in items]
     length = -(-dimensions * FLOAT_BYTES // 3) * 4  # base64, padding included
-    if all(type(vector) is str and len(vector) == length for vector in given):
+    if set(map(type, given)) == {str} and set(map(len, given)) == {length}:
         return _from_base64(given, dimensions)
     return _one_by_one(given, dimensions)
 

@@ -10,6 +10,7 @@ bill twice in silence), its redirects (a key would follow them).
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -45,6 +46,10 @@ HEADERS: Final = {"accept-encoding": "identity"}
 """Vectors hardly compress; unpacking costs more than it saves."""
 
 
+def _is_plain(base_url: str) -> bool:
+    return base_url.lower().startswith("http:")
+
+
 class _BodyTooLarge(httpx2.StreamError):
     """More bytes came than any right answer has."""
 
@@ -66,6 +71,21 @@ class _Bounded(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+class _TrustOnUse(ssl.SSLContext):
+    """Reads whom to trust (20 ms) when a connection is encrypted, not before.
+
+    Where the address begins with ``http:`` none is, unless by way of a proxy.
+    """
+
+    _read = False
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        if not self._read:
+            self._read = True
+            self.load_default_certs()
+        return super().wrap_bio(*args, **kwargs)
 
 
 class Endpoint:
@@ -107,6 +127,7 @@ class Endpoint:
             ),
             timeout=timeout,
             follow_redirects=False,
+            verify=_TrustOnUse(ssl.PROTOCOL_TLS_CLIENT) if _is_plain(base_url) else True,
             event_hooks={"response": [self._bound]},
         )
         common: dict[str, Any] = {

@@ -12,23 +12,22 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from embedding_pipeline.ledger.shares import Share, divide
 from embedding_pipeline.records import Account, Kind
 from embedding_pipeline.state.schema import flights, ledger
+from embedding_pipeline.state.statements import (
+    delete_row,
+    has_row,
+    insert_many,
+    insert_numbered,
+)
 
 SETTLED = "settled"
 UNKNOWN = "unknown"
-
-# Made once: putting a statement together takes longer than running it.
-_THIS: Final = flights.c.id == bindparam("flight")
-_OPEN: Final = insert(flights)
-_FIND: Final = select(flights.c.id).where(_THIS)
-_CLOSE: Final = delete(flights).where(_THIS)
-_BOOK: Final = insert(ledger)
 
 
 @dataclass(frozen=True)
@@ -63,20 +62,18 @@ def new_id() -> str:
 
 def open_flight(connection: Connection, flight: Flight, now_ms: int) -> None:
     """Record that a request is about to leave."""
-    connection.execute(
-        _OPEN,
-        {
-            "id": flight.id,
-            "owner_id": flight.owner_id,
-            "space_id": flight.space_id,
-            "run_id": flight.run_id,
-            "provider": flight.provider,
-            "kind": flight.kind.value,
-            "price_nano_usd": flight.price,
-            "started_at": now_ms,
-            "shares": _dump(flight.shares),
-        },
+    row = (
+        flight.id,
+        flight.owner_id,
+        flight.space_id,
+        flight.run_id,
+        flight.provider,
+        flight.kind.value,
+        flight.price,
+        now_ms,
+        _dump(flight.shares),
     )
+    insert_many(connection, flights, [row])
 
 
 def update_shares(connection: Connection, flight_id: str, shares: Sequence[Share]) -> None:
@@ -88,12 +85,12 @@ def update_shares(connection: Connection, flight_id: str, shares: Sequence[Share
 
 def close_flight(connection: Connection, flight_id: str) -> None:
     """Forget a flight: it is settled, or nothing was sent."""
-    connection.execute(_CLOSE, {"flight": flight_id})
+    delete_row(connection, flights, flight_id)
 
 
 def is_open(connection: Connection, flight_id: str) -> bool:
     """Whether a flight is on the books: not closed, and nobody took its owner for dead."""
-    return connection.scalar(_FIND, {"flight": flight_id}) is not None
+    return has_row(connection, flights, flight_id)
 
 
 def regain(connection: Connection, flight: Flight, shares: Sequence[Share], began_ms: int) -> None:
@@ -147,28 +144,24 @@ def settle(
     numbers: dict[Account, int] = {}
     for account, part in parts.items():
         first = not numbers
-        done = connection.execute(
-            _BOOK,
-            {
-                "at": began_ms,
-                "run_id": flight.run_id,
-                "partition": account.partition,
-                "project": account.project,
-                "user": account.user,
-                "space_id": flight.space_id,
-                "provider": provider,
-                "kind": flight.kind.value,
-                "requests": requests if first else 0,
-                "tokens": part,
-                "cost_nano_usd": part * (flight.price or 0),
-                "price_nano_usd": flight.price,
-                "wait_ms": wait_ms if first else 0,
-                "outcome": outcome,
-                "flight_id": flight.id,
-            },
+        row = (
+            began_ms,
+            flight.run_id,
+            account.partition,
+            account.project,
+            account.user,
+            flight.space_id,
+            provider,
+            flight.kind.value,
+            requests if first else 0,
+            part,
+            part * (flight.price or 0),
+            flight.price,
+            wait_ms if first else 0,
+            outcome,
+            flight.id,
         )
-        assert done.inserted_primary_key is not None
-        numbers[account] = int(done.inserted_primary_key[0])
+        numbers[account] = insert_numbered(connection, ledger, row)
     return numbers
 
 

@@ -50,8 +50,9 @@ def fits(
     limit: int,
 ) -> npt.NDArray[np.bool_]:
     """Which texts can be sent as they are, under both counts; shape ``(n,)``."""
-    blank = np.fromiter((not text or text.isspace() for text in texts), np.bool_, len(texts))
-    return ~blank & (np.maximum(tokens, estimates) <= limit)
+    some = np.fromiter(map(bool, texts), np.bool_, len(texts))
+    blank = np.fromiter(map(str.isspace, texts), np.bool_, len(texts))
+    return some & ~blank & (np.maximum(tokens, estimates) <= limit)
 
 
 def judge(text: str, policy: Policy, limit: int, truncate: Truncate) -> Judgement:

@@ -46,7 +46,7 @@ class OpenBatch:
         self._pieces: list[tuple[Rows, Vectors]] = []
         self._parts: dict[int, dict[int, npt.NDArray[np.float32] | None]] = {}
         self._bought: set[int] = set()  # derived rows that a part was paid for
-        for position, row in enumerate(prepared.rows):
+        for position, row in enumerate(prepared.rows if prepared.derived else ()):
             if row in prepared.derived:
                 self._parts.setdefault(row, {})[position] = None
 

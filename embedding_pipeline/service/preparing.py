@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from embedding_pipeline.errors import TextRefused
 from embedding_pipeline.planning.inputs import NO_DIRECTION, Policy, combine, fits, judge
-from embedding_pipeline.records import Account, Vectors, digest_of
+from embedding_pipeline.records import Account, Vectors, digest_and_size, digest_of
 from embedding_pipeline.service.work import Item, Refusal
-from embedding_pipeline.tokens import TokenCounter, api_estimate
+from embedding_pipeline.tokens import TokenCounter, api_estimate, estimate_of
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,24 @@ class InputRules:
         accounts: Sequence[Account],
     ) -> Prepared:
         """Decide on every text of a batch; no call has been made yet."""
-        estimates = api_estimate(texts)
+        measured = list(map(digest_and_size, texts))
+        digests = [digest for digest, _ in measured]
+        estimates = estimate_of((size for _, size in measured), len(texts))
         good = fits(texts, tokens, estimates, self.max_tokens)
+        counts = tokens.tolist(), estimates.tolist()
+        each = map(Item._make, zip(digests, texts, *counts, accounts, strict=True))
+        if good.all():  # as good as always
+            return Prepared(list(each), range(len(texts)), {}, {})
         items: list[Item] = []
         rows: list[int] = []
         refused: dict[int, Refusal] = {}
         derived: dict[int, tuple[str, int]] = {}
-        counts = zip(texts, tokens.tolist(), estimates.tolist(), good.tolist(), strict=True)
-        for row, (text, own, rough, fit) in enumerate(counts):
+        for row, (item, fit) in enumerate(zip(each, good.tolist(), strict=True)):
             if fit:
-                items.append(Item(digest_of(text), text, own, rough, accounts[row]))
+                items.append(item)
                 rows.append(row)
                 continue
-            judgement = judge(text, self.policy, self.max_tokens, self.counter.truncate)
+            judgement = judge(item.text, self.policy, self.max_tokens, self.counter.truncate)
             if judgement.refused:
                 refused[row] = Refusal(judgement.verdict)
                 continue

@@ -13,6 +13,8 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
+from embedding_pipeline.state.statements import run
+
 T = TypeVar("T")
 Work = Callable[[Connection], Any]
 Transact = Callable[[Work], Any]
@@ -82,16 +84,16 @@ def _run(
 
 def _apart(connection: Connection, work: Work) -> tuple[Any, Exception | None]:
     """Run one piece of work so that its failure takes only itself back."""
-    connection.exec_driver_sql(_SAVE)  # SQLAlchemy's own objects for this cost more than it does
+    run(connection, _SAVE)  # SQLAlchemy's own objects for this cost more than it does
     try:
         result = work(connection)
     except Exception as exc:
         if _rolled_back(connection):
             raise
-        connection.exec_driver_sql(_TAKE_BACK)
-        connection.exec_driver_sql(_KEEP)
+        run(connection, _TAKE_BACK)
+        run(connection, _KEEP)
         return None, exc
-    connection.exec_driver_sql(_KEEP)
+    run(connection, _KEEP)
     return result, None
 
 

@@ -5,6 +5,7 @@ own cost a dictionary or a converted value for each row and key. Does not belong
 which rows, or when.
 """
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain, islice
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 
 BATCH: Final = 500
 """Keys or rows in one statement."""
@@ -43,9 +45,49 @@ def insert_many(
     many = min(MOST_PARAMETERS // width, BATCH)
     while values := tuple(chain.from_iterable(islice(rest, many))):
         statement = _insert(table, mark, len(values) // width, conflict)
-        counted = {"preserve_rowcount": True}
-        done += connection.exec_driver_sql(statement, values, counted).rowcount
+        done += run(connection, statement, values).rowcount
     return done
+
+
+def run(connection: Connection, statement: str, values: Sequence[Any] = ()) -> Any:
+    """One statement in the driver's own words; the driver's cursor, or what stands for it.
+
+    SQLite answers within the process: there SQLAlchemy would cost more than the statement.
+    Errors are SQLAlchemy's in any case.
+    """
+    if connection.dialect.name != "sqlite":
+        return connection.exec_driver_sql(
+            statement, tuple(values), execution_options={"preserve_rowcount": True}
+        )
+    driver: Any = connection.connection.dbapi_connection
+    try:
+        return driver.execute(statement, values)
+    except sqlite3.Error as exc:
+        raise DBAPIError.instance(
+            statement, None, exc, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
+        ) from exc
+
+
+def insert_numbered(connection: Connection, table: Table, row: Sequence[Any]) -> int:
+    """Insert one row, in the order of the columns after ``id``; returns the ``id`` it got."""
+    names = [column.name for column in table.columns if column.name != "id"]
+    columns = ", ".join(f'"{name}"' for name in names)
+    marks = ", ".join([_mark(connection)] * len(names))
+    statement = f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})'  # noqa: S608 - as below
+    if connection.dialect.name == "sqlite":
+        return int(run(connection, statement, row).lastrowid)
+    return int(run(connection, statement + ' RETURNING "id"', row).scalar_one())
+
+
+def has_row(connection: Connection, table: Table, key: str) -> bool:
+    """Whether there is a row with this ``id``."""
+    statement = f'SELECT 1 FROM "{table.name}" WHERE "id" = {_mark(connection)}'  # noqa: S608
+    return run(connection, statement, (key,)).fetchone() is not None
+
+
+def delete_row(connection: Connection, table: Table, key: str) -> None:
+    """Delete the row with this ``id``, if there is one."""
+    run(connection, f'DELETE FROM "{table.name}" WHERE "id" = {_mark(connection)}', (key,))  # noqa: S608
 
 
 @cache
@@ -79,7 +121,7 @@ def select_by_digest(
     names = ", ".join(f'"{name}"' for name in columns)
     head = f'SELECT {names} FROM "{table.name}"'  # noqa: S608 - names of our own schema
     for statement, values in _by_digest(connection, head, space_id, digests):
-        yield from connection.exec_driver_sql(statement, values)
+        yield from run(connection, statement, values).fetchall()
 
 
 def read_values(
@@ -114,7 +156,7 @@ def delete_by_digest(
     mark = _mark(connection)
     more = "".join(f' AND "{column}" = {mark}' for column in equal)
     for statement, values in _by_digest(connection, head, space_id, digests):
-        connection.exec_driver_sql(statement + more, (*values, *equal.values()))
+        run(connection, statement + more, (*values, *equal.values()))
 
 
 def _by_digest(
