@@ -9,7 +9,7 @@ check is ``InvalidReply``, which is transient, and never a vector. One thing can
 seen: vectors permuted under right-looking indexes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -62,8 +62,19 @@ def decode_reply(content: bytes, expected: Expected) -> tuple[Vectors, Usage]:
     Raises:
         InvalidReply: any check failed.
     """
+    return _believed(lambda: _decode(_parse(content), expected), expected)
+
+
+def decode_body(body: object, expected: Expected) -> tuple[Vectors, Usage]:
+    """The same for a reply that is parsed already. Raises InvalidReply."""
+    return _believed(lambda: _decode(_object(body), expected), expected)
+
+
+def _believed(
+    decode: Callable[[], tuple[Vectors, Usage]], expected: Expected
+) -> tuple[Vectors, Usage]:
     try:
-        return _decode(content, expected)
+        return decode()
     except _Doubt as doubt:
         reason = str(doubt)
     raise InvalidReply(
@@ -73,8 +84,7 @@ def decode_reply(content: bytes, expected: Expected) -> tuple[Vectors, Usage]:
     )
 
 
-def _decode(content: bytes, expected: Expected) -> tuple[Vectors, Usage]:
-    reply = _parse(content)
+def _decode(reply: dict[str, Any], expected: Expected) -> tuple[Vectors, Usage]:
     items = reply.get("data")
     if not isinstance(items, list):
         raise _Doubt("it has no list of items")
@@ -95,6 +105,10 @@ def _parse(content: bytes) -> dict[str, Any]:
         reply = jiter.from_json(content, cache_mode="keys")
     except (ValueError, RecursionError):
         raise _Doubt("it is not JSON, or torn off") from None
+    return _object(reply)
+
+
+def _object(reply: object) -> dict[str, Any]:
     if not isinstance(reply, dict):
         raise _Doubt("it is not an object")
     if "data" not in reply and "error" in reply:

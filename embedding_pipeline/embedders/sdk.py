@@ -221,7 +221,7 @@ class Endpoint:
         return self._broken(exc)
 
     def _refused(self, body: object, response: httpx2.Response) -> ProviderError:
-        return to_error(_refusal(body, response, self._clock.now()), self._provider)
+        return to_error(refusal_of(body, response, self._clock.now()), self._provider)
 
     def _late(self) -> ProviderError:
         return TransientProviderError(
@@ -275,7 +275,8 @@ def _chain(exc: BaseException) -> list[BaseException]:
     return links
 
 
-def _refusal(error: object, response: httpx2.Response, now: float) -> Refusal:
+def refusal_of(error: object, response: httpx2.Response, now: float) -> Refusal:
+    """What an answer with an error status says, as data; ``error`` is from its body."""
     body = error if isinstance(error, dict) else {}
     message = body.get("message")
     return Refusal(

@@ -115,6 +115,13 @@ def reserve(connection: Connection, flight_id: str, amounts: Mapping[Payer, int]
         connection.execute(insert(reservations), rows)
 
 
+def held_by(connection: Connection, flight_id: str) -> dict[Payer, int]:
+    """What a flight has reserved."""
+    c = reservations.c
+    rows = connection.execute(select(c.project, c.user, c.nano_usd).where(c.flight_id == flight_id))
+    return {(row[0], row[1]): int(row[2]) for row in rows}
+
+
 def release(connection: Connection, flight_ids: Sequence[str]) -> None:
     """Give back what flights have reserved."""
     connection.execute(delete(reservations).where(reservations.c.flight_id.in_(flight_ids)))

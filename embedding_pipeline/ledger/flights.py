@@ -40,7 +40,7 @@ class Flight:
         space_id: number of the space in the store.
         run_id: the run it belongs to, or "".
         provider: who was asked first.
-        kind: ``api`` or ``local``.
+        kind: ``api``, ``batch_api`` or ``local``.
         price: nano-USD a token, None where no price is known.
         shares: for whom, with tokens by our own count.
     """
@@ -91,6 +91,12 @@ def close_flight(connection: Connection, flight_id: str) -> None:
 def is_open(connection: Connection, flight_id: str) -> bool:
     """Whether a flight is on the books: not closed, and nobody took its owner for dead."""
     return has_row(connection, flights, flight_id)
+
+
+def find(connection: Connection, flight_id: str) -> Flight | None:
+    """A flight that is on the books, with what is still out of it."""
+    row = connection.execute(select(flights).where(flights.c.id == flight_id)).first()
+    return None if row is None else _load(row)
 
 
 def regain(connection: Connection, flight: Flight, shares: Sequence[Share], began_ms: int) -> None:

@@ -57,6 +57,11 @@ def _add_spaces(connection: Connection) -> None:
     schema.space_builds.create(connection, checkfirst=True)
 
 
+def _add_submissions(connection: Connection) -> None:
+    schema.submissions.create(connection, checkfirst=True)
+    schema.submission_keys.create(connection, checkfirst=True)
+
+
 MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
     _create,
     _add_limits,
@@ -64,6 +69,7 @@ MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
     _add_cache_groups,
     _add_budgets,
     _add_spaces,
+    _add_submissions,
 )
 LATEST: Final = len(MIGRATIONS)
 

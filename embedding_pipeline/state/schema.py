@@ -270,3 +270,43 @@ space_builds: Final = Table(
     Column("report", Text, nullable=False),  # JSON of the gate's report, or ""
 )
 """Shadow builds: one row for each change of the model; at most one of them is open."""
+
+submissions: Final = Table(
+    "submissions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("space_id", RowId, nullable=False),
+    Column("queue", String(255), nullable=False),
+    Column("run_key", String(255), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("inputs", Integer, nullable=False),
+    Column("weight", BigInteger, nullable=False),  # tokens by the higher of both counts
+    Column("booked_tokens", BigInteger, nullable=False),
+    Column("accounts", Text, nullable=False),  # JSON: [[partition, project, user], …]
+    Column("file_id", String(255), nullable=False),
+    Column("batch_id", String(255), nullable=False),
+    Column("output_id", String(255), nullable=False),
+    Column("error_id", String(255), nullable=False),
+    Column("status", String(64), nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("holder", String(32), nullable=False),  # who works on it until leased_until
+    Column("leased_until", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Index("submissions_state", "state"),
+)
+"""Files and batches of the Batch API; written before each step outside this store."""
+
+submission_keys: Final = Table(
+    "submission_keys",
+    metadata,
+    Column("submission_id", String(32), primary_key=True),
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("account", Integer, nullable=False),  # position in the submission's accounts
+    Column("tokens", BigInteger, nullable=False),
+    Column("weight", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What is still out of each submission; a key is here as long as it is claimed for it."""

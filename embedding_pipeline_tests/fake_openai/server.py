@@ -11,6 +11,8 @@ from typing import Any
 from aiohttp import web
 
 from embedding_pipeline_tests.fake_openai import bodies
+from embedding_pipeline_tests.fake_openai.batch_routes import BatchRoutes
+from embedding_pipeline_tests.fake_openai.batches import Batches
 from embedding_pipeline_tests.fake_openai.bodies import Answer
 from embedding_pipeline_tests.fake_openai.books import Books
 from embedding_pipeline_tests.fake_openai.buckets import Limits, limits_from
@@ -65,6 +67,7 @@ class FakeOpenAI:
         self._limits = Limits()
         self._schedule = Schedule()
         self._replies = Replies(precomputed=self.options.precomputed)
+        self.batches = Batches(self._replies)
         self._closing = asyncio.Event()
 
     @property
@@ -89,6 +92,7 @@ class FakeOpenAI:
         """New books, no faults, no limits."""
         in_flight = self.books.in_flight
         self.books = Books(in_flight=in_flight)
+        self.batches = Batches(self._replies)
         self.fault()
         self.limit()
 
@@ -98,6 +102,7 @@ class FakeOpenAI:
         for path in ("/v1/embeddings", "/openai/v1/embeddings"):
             app.router.add_post(path, self._embeddings)
         app.router.add_post("/openai/deployments/{deployment}/embeddings", self._embeddings)
+        BatchRoutes(self).add_to(app)
         app.router.add_get("/_books", self._get_books)
         app.router.add_post("/_faults", self._post_faults)
         app.router.add_post("/_limits", self._post_limits)

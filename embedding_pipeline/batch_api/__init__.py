@@ -1,0 +1,1 @@
+"""Submissions to the Batch API: planned, sent, found again, collected."""
