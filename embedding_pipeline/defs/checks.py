@@ -14,6 +14,7 @@ import dagster as dg
 
 from embedding_pipeline.defs import compat, metadata
 from embedding_pipeline.defs.compat import Evaluations
+from embedding_pipeline.defs.materialized import Latest, latest_materializations
 from embedding_pipeline.defs.resources import EmbedderParam, StoreParam
 from embedding_pipeline.defs.stopping import until_stopped
 from embedding_pipeline.defs.writing import writing_of
@@ -80,7 +81,7 @@ async def embeddings_checks(
             "single_space": of_file(checks.single_space),
             "every_chunk_accounted_for": in_all([accounted_for(it) for it in services]),
         }
-        async for event in evaluations(context, judges):
+        async for event in evaluations(context, judges, latest_of(context)):
             yield event
 
 
@@ -103,21 +104,22 @@ async def cost_summary_checks(
 
     writing = await writing_of(context.run, openai, vector_store)
     async with openai.open(context.run.run_id, writing.main) as service:
+        made = latest_of(context)
 
         async def budget(day: str) -> CheckVerdict:
-            report = metadata.cost_report(day, recorded(context, "cost_summary", day))
+            report = metadata.cost_report(day, recorded(made, "cost_summary", day))
             return await within_budget(service, report)
 
         judges: dict[str, Judge] = {
             "within_budget": budget,
             "ledger_balances": lambda day: ledger_balances(service, vector_store, day),
         }
-        async for event in evaluations(context, judges):
+        async for event in evaluations(context, judges, made):
             yield event
 
 
 async def evaluations(
-    context: dg.AssetCheckExecutionContext, judges: Mapping[str, Judge]
+    context: dg.AssetCheckExecutionContext, judges: Mapping[str, Judge], made: Latest
 ) -> Evaluations:
     """One evaluation for each selected check and each partition of the run.
 
@@ -129,7 +131,7 @@ async def evaluations(
             continue
         for partition in context.partition_keys:
             verdict = await until_stopped(_verdict(judges[spec.name], partition))
-            yield _evaluation(context, spec, partition, verdict)
+            yield _evaluation(spec, partition, verdict, made.get(partition))
         yield compat.check_output(spec)
 
 
@@ -142,10 +144,10 @@ async def _verdict(judge: Judge, partition: str) -> CheckVerdict:
 
 
 def _evaluation(
-    context: dg.AssetCheckExecutionContext,
     spec: dg.AssetCheckSpec,
     partition: str,
     verdict: CheckVerdict,
+    made: dg.EventLogRecord | None,
 ) -> dg.AssetCheckEvaluation:
     severity = dg.AssetCheckSeverity.ERROR if verdict.blocking else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckEvaluation(
@@ -153,9 +155,7 @@ def _evaluation(
         check_name=spec.name,
         passed=verdict.passed,
         metadata=dict(verdict.metadata),
-        target_materialization_data=compat.target_materialization(
-            context.instance, spec.asset_key, partition
-        ),
+        target_materialization_data=compat.target_materialization(made),
         severity=severity,
         description=verdict.description,
         blocking=spec.blocking,
@@ -163,13 +163,18 @@ def _evaluation(
     )
 
 
-def recorded(context: dg.AssetCheckExecutionContext, asset: str, day: str) -> dict[str, float]:
+def latest_of(context: dg.AssetCheckExecutionContext) -> Latest:
+    """The latest materialization of each partition of the run, asked for in one go."""
+    asset = next(iter(context.check_specs)).asset_key
+    return latest_materializations(context.instance, asset, context.partition_keys)
+
+
+def recorded(made: Latest, asset: str, day: str) -> dict[str, float]:
     """The figures of the latest materialization of a day. Raises DataError."""
-    only = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[day])
-    for record in context.instance.fetch_materializations(only, limit=1).records:
-        if record.asset_materialization is not None:
-            return metadata.figures_of(record.asset_materialization.metadata)
-    raise DataError(f"{asset} {day} was never materialized here; materialize it, then check it")
+    event = made[day].asset_materialization if day in made else None
+    if event is None:
+        raise DataError(f"{asset} {day} was never materialized here; materialize it, then check it")
+    return metadata.figures_of(event.metadata)
 
 
 def build_checks(days: dg.PartitionsDefinition[str]) -> Sequence[dg.AssetChecksDefinition]:

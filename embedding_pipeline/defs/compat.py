@@ -60,17 +60,13 @@ def days_of_run(tags: Mapping[str, str]) -> tuple[str, str]:
 
 
 def target_materialization(
-    instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str
+    record: dg.EventLogRecord | None,
 ) -> AssetCheckEvaluationTargetMaterializationData | None:
-    """Which materialization a check of this partition looked at: the latest one."""
-    only = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[partition])
-    records = instance.fetch_materializations(only, limit=1).records
-    if not records:
+    """Which materialization a check looked at, as its evaluation says it."""
+    if record is None:
         return None
     return AssetCheckEvaluationTargetMaterializationData(
-        storage_id=records[0].storage_id,
-        run_id=records[0].run_id,
-        timestamp=records[0].timestamp,
+        storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
     )
 
 

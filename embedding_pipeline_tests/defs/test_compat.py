@@ -6,6 +6,7 @@ When one of these fails after an upgrade, read ``defs.compat`` before touching t
 import dagster as dg
 
 from embedding_pipeline.defs import compat
+from embedding_pipeline.defs.materialized import latest_materializations
 from embedding_pipeline_tests.defs.books import check_statuses, materializations
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
@@ -26,6 +27,7 @@ def graph(*, by_partition: bool) -> dg.Definitions:
 
         @dg.multi_asset_check(specs=[spec])
         async def checks(context: dg.AssetCheckExecutionContext) -> compat.Evaluations:
+            made = latest_materializations(context.instance, ASSET, context.partition_keys)
             for day in context.partition_keys:
                 yield dg.AssetCheckEvaluation(
                     ASSET,
@@ -33,9 +35,7 @@ def graph(*, by_partition: bool) -> dg.Definitions:
                     passed=day != DAYS[1],
                     partition=day,
                     blocking=True,
-                    target_materialization_data=compat.target_materialization(
-                        context.instance, ASSET, day
-                    ),
+                    target_materialization_data=compat.target_materialization(made[day]),
                 )
             yield compat.check_output(spec)
 
@@ -81,8 +81,9 @@ def test_dagsters_own_check_result_still_leaves_the_partitions_of_a_range_planne
 
 def test_an_evaluation_points_at_the_materialization_it_judged() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        assert compat.target_materialization(instance, ASSET, DAYS[0]) is None
+        assert compat.target_materialization(None) is None
         result = run(graph(by_partition=True), instance)
-        found = compat.target_materialization(instance, ASSET, DAYS[0])
+        record = latest_materializations(instance, ASSET, [DAYS[0]])[DAYS[0]]
+        found = compat.target_materialization(record)
         assert found is not None
         assert found.run_id == result.run_id
