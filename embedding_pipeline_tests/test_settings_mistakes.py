@@ -288,7 +288,6 @@ def test_odd_money(folder: Path, tree: dict[str, Any], message: str) -> None:
 LATER: dict[str, Any] = {
     "source.kind": {"source": {"kind": "sql"}, "partitions": {"start_date": "2026-01-01"}},
     "data_dir": {"data_dir": "s3://bucket/data"},
-    "on_outage": {"on_outage": "degrade"},
     "batch_api": {"batch_api": "auto"},
     "providers": {"providers": [{"name": "here", "kind": "local"}]},
 }
@@ -323,9 +322,9 @@ def test_yaml_on_is_the_batch_api_and_not_available_yet(folder: Path) -> None:
 
 
 def test_it_says_where_the_key_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMBEDDING_PIPELINE_ON_OUTAGE", "degrade")
+    monkeypatch.setenv("EMBEDDING_PIPELINE_PROVIDERS", '[{"name": "here", "kind": "local"}]')
     message = refused(NotAvailableYet)
-    assert message.startswith("environment variable EMBEDDING_PIPELINE_ON_OUTAGE: on_outage is not")
+    assert message.startswith("environment variable EMBEDDING_PIPELINE_PROVIDERS: providers is not")
 
 
 @pytest.mark.parametrize("key", ["state_url", "redis_url"])

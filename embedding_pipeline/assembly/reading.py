@@ -4,10 +4,11 @@ Belongs here: from settings and a space's name to the reader's call. Does not be
 reading files (``vectors``).
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, overload
 
 from embedding_pipeline.assembly.parts import build_datasets
 from embedding_pipeline.assembly.spaces import model_of, served_target, shortest, wanted
+from embedding_pipeline.assembly.stand_ins import stand_in_space
 from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.records import Space
 from embedding_pipeline.settings.loading import load_settings
@@ -42,6 +43,47 @@ def resolve_target(settings: Settings, space: str) -> Target:
     return Target(model_of(named), named, shortest(build_datasets(settings), named))
 
 
+class WithStandIns(NamedTuple):
+    """Vectors of one space, and apart from them those of another that stand in.
+
+    Attributes:
+        vectors: the real ones.
+        stand_ins: one for each chunk whose real vector an outage has delayed, in the space
+            ``space``. Never compare them with those of ``vectors``.
+        space: the stand-ins' space.
+    """
+
+    vectors: "pa.Table"
+    stand_ins: "pa.Table"
+    space: Space
+
+
+@overload
+def read_vectors(
+    start: str,
+    end: str,
+    *,
+    space: str = ...,
+    fan_out: bool = ...,
+    with_text: bool = ...,
+    stand_ins: Literal[False] = ...,
+    settings: Settings | None = ...,
+) -> "pa.Table": ...
+
+
+@overload
+def read_vectors(
+    start: str,
+    end: str,
+    *,
+    space: str = ...,
+    fan_out: bool = ...,
+    with_text: bool = ...,
+    stand_ins: Literal[True],
+    settings: Settings | None = ...,
+) -> WithStandIns: ...
+
+
 def read_vectors(
     start: str,
     end: str,
@@ -49,8 +91,9 @@ def read_vectors(
     space: str = ACTIVE,
     fan_out: bool = True,
     with_text: bool = False,
+    stand_ins: bool = False,
     settings: Settings | None = None,
-) -> "pa.Table":
+) -> "pa.Table | WithStandIns":
     """The vectors of the days ``start`` to ``end``, both included, as one Arrow table.
 
     Args:
@@ -60,6 +103,8 @@ def read_vectors(
             name of a space.
         fan_out: every raw chunk has a row, duplicates with their representative's vector.
         with_text: add the column ``text``.
+        stand_ins: also give what stands in for vectors that an outage has delayed
+            (``on_outage: degrade``), apart, as ``WithStandIns``.
         settings: None reads file and environment.
 
     Returns:
@@ -73,8 +118,15 @@ def read_vectors(
 
     chosen = settings or load_settings()
     target = resolve_target(chosen, space)
-    return reader.read_vectors(
-        build_datasets(chosen),
+    datasets = build_datasets(chosen)
+    instead = stand_in_space()
+    waiting = (
+        reader.read_stand_ins(datasets, instead, start, end, fan_out=fan_out, with_text=with_text)
+        if stand_ins
+        else None
+    )
+    vectors = reader.read_vectors(
+        datasets,
         target.space,
         start,
         end,
@@ -82,3 +134,12 @@ def read_vectors(
         fan_out=fan_out,
         with_text=with_text,
     )
+    return vectors if waiting is None else _apart(vectors, waiting, instead)
+
+
+def _apart(vectors: "pa.Table", waiting: "pa.Table", space: Space) -> WithStandIns:
+    """Without the stand-ins whose real vector is there by now."""
+    import pyarrow.compute as pc
+
+    arrived = pc.is_in(waiting["chunk_id"], value_set=vectors["chunk_id"].combine_chunks())
+    return WithStandIns(vectors, waiting.filter(pc.invert(arrived)), space)

@@ -120,7 +120,7 @@ def service_config(settings: Settings, run_id: str) -> ServiceConfig:
         fingerprint=fingerprint(settings),
         budgets=build_budgets(settings),
         recipe=recipe(settings),
-        defers_outages=settings.on_outage == "defer",
+        defers_outages=settings.on_outage != "fail",
     )
 
 

@@ -149,6 +149,7 @@ def _embedding_figures(report: EmbedReport) -> dict[str, int | float]:
         "wait_seconds": report.wait_seconds,
         "seconds": report.seconds,
         "dimensions": report.dimensions,
+        **({"stand_ins": report.stand_ins} if report.stand_ins else {}),
     }
 
 

@@ -71,7 +71,8 @@ async def write_spaces(
             recorder.context.log.error("%s, beside the active space: %s", target, error)
             failure = failure or (None if target in writing.optional else error)
     main = writing.main
-    await _write(recorder.context, main, openai, datasets, on_progress, beside.materialized)
+    told = beside.materialized
+    await _write(recorder.context, main, openai, datasets, on_progress, told, main=True)
     if failure is not None:
         raise failure
 
@@ -83,11 +84,17 @@ async def _write(
     datasets: "Datasets",
     on_progress: "Callable[[Progress], None]",
     on_partition: "Callable[[EmbedReport], None]",
+    *,
+    main: bool = False,
 ) -> None:
+    from embedding_pipeline.assembly.stand_ins import open_stand_ins
     from embedding_pipeline.pipeline.embed import build_embeddings
     from embedding_pipeline.records import Priority
 
-    async with openai.open(context.run.run_id, target) as service:
+    async with (
+        openai.open(context.run.run_id, target) as service,
+        open_stand_ins(openai.settings, datasets) as stand_ins,
+    ):
         await until_stopped(
             build_embeddings(
                 service,
@@ -96,6 +103,7 @@ async def _write(
                 on_partition=on_partition,
                 on_progress=on_progress,
                 priority=Priority.BULK if BUILD_TAG in context.run.tags else Priority.NORMAL,
+                stand_ins=stand_ins if main else None,
             )
         )
 

@@ -22,6 +22,7 @@ from embedding_pipeline.ledger import deferred, quarantine
 from embedding_pipeline.ledger.deferred import Deferred, new_pass
 from embedding_pipeline.ledger.quarantine import Held
 from embedding_pipeline.pipeline.reports import EmbedReport
+from embedding_pipeline.pipeline.stand_ins import StandInDay, StandIns
 from embedding_pipeline.records import DERIVED_CHUNKS, Account, Digest, Priority
 from embedding_pipeline.service.aside import Aside
 from embedding_pipeline.service.bulk import BulkRun
@@ -46,6 +47,7 @@ async def build_embeddings(
     on_partition: Callable[[EmbedReport], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     priority: Priority = Priority.NORMAL,
+    stand_ins: StandIns | None = None,
 ) -> tuple[EmbedReport, ...]:
     """Make ``embeddings`` for the days ``partitions``; requests fill across them.
 
@@ -56,6 +58,7 @@ async def build_embeddings(
         on_partition: told of each day as soon as its file is whole.
         on_progress: told how far the whole run is, often.
         priority: the lane of this run's requests.
+        stand_ins: what stands in for vectors that an outage delays; None leaves those be.
 
     Returns:
         One report a day, in order. Chunks that no budget has room for, or that an outage
@@ -79,7 +82,7 @@ async def build_embeddings(
     try:
         async with aclosing(run.batches()) as batches:
             async for batch in batches:
-                day = day or _Day(service, datasets, batch.work.partition, priority)
+                day = day or _Day(service, datasets, batch.work.partition, priority, stand_ins)
                 await day.add(batch)
                 if len(batch.work):
                     continue
@@ -144,11 +147,18 @@ class _Day:
     datasets: Datasets
     partition: str
     priority: Priority
+    stand_ins: StandIns | None = None
+    _instead: StandInDay | None = None
     _pass_id: str = field(default_factory=new_pass)
     _stack: ExitStack = field(default_factory=ExitStack)
     _writer: VectorsWriter | None = None
     _refused: set[str] = field(default_factory=set)
     _derived: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.stand_ins is not None:
+            service = self.service
+            self._instead = self.stand_ins.of_day(self.partition, service.aside, service.run_id)
 
     async def add(self, batch: FilledBatch) -> None:
         if self._writer is None:
@@ -160,6 +170,8 @@ class _Day:
         for row, how in batch.derived.items():
             if row not in batch.refused and row not in batch.deferred:
                 self._derived[batch.work.chunk_ids[row]] = how
+        if self._instead is not None:
+            await self._instead.add(batch)
         # to its end even when cancelled: a file is not closed under the thread that writes it
         await finish(self.service.aside.run(self._write, self._writer, batch))
 
@@ -174,7 +186,11 @@ class _Day:
             deferred=report.deferred,
         )
         self._balance(report, self._writer.rows)
+        if self._instead is not None:
+            await self._instead.publish()
         await self.service.aside.run(self._stack.close)
+        if self._instead is not None:
+            await self._instead.settle()
         await self.service.aside.run(self._write_derived)
         number, keep = self.service.space_id, set(self._refused)
 
@@ -187,6 +203,8 @@ class _Day:
 
     def abandon(self, exc: BaseException) -> None:
         """Leave the old file as it is."""
+        if self._instead is not None:
+            self._instead.abandon(exc)
         self._stack.__exit__(type(exc), exc, exc.__traceback__)
 
     def _open(self) -> VectorsWriter:
@@ -270,6 +288,7 @@ class _Day:
             fingerprint=service.fingerprint,
             path=file.name,
             seconds=seconds,
+            stand_ins=self._instead.count if self._instead is not None else 0,
         )
 
 

@@ -96,6 +96,7 @@ class EmbedReport:
         fingerprint: fingerprint of the settings that shape the vectors.
         path: where the Parquet file is, relative to ``data_dir``.
         seconds: wall time from the start of the run until the partition was whole.
+        stand_ins: deferred chunks that have a vector of another model meanwhile.
     """
 
     partition: str
@@ -115,6 +116,7 @@ class EmbedReport:
     fingerprint: str = ""
     path: str = ""
     seconds: float = 0.0
+    stand_ins: int = 0
 
     @property
     def cache_hit_ratio(self) -> float:

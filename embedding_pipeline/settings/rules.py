@@ -20,8 +20,6 @@ def later(settings: "Settings") -> Iterator[tuple[str, str]]:
     yield from _later_storage(settings)
     if settings.source.kind == "sql":
         yield "source.kind", "SQL sources"
-    if settings.on_outage == "degrade":
-        yield "on_outage", "stand-ins"
     if settings.batch_api != "off":
         yield "batch_api", "the Batch API"
     kinds = [provider.kind for provider in settings.providers]

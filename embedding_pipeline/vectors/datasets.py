@@ -6,9 +6,10 @@ and dimensions asked for. Does not belong here: how Parquet is read or written.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +28,8 @@ from embedding_pipeline.vectors.columns import with_view
 from embedding_pipeline.vectors.partition import BATCH_ROWS, PartitionFile
 from embedding_pipeline.vectors.provenance import NO_RECIPE, Provenance, Recipe
 from embedding_pipeline.vectors.writing import PartitionWriter
+
+STAND_INS: Final = "stand_ins"
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,19 @@ class Datasets:
         """Chunks of a day whose vector is not of exactly their text; no file when none is."""
         name = f"derived_chunks/{space.slug}/{day}.parquet"
         return PartitionFile("embeddings", _day(day), self.root, name, DERIVED_CHUNKS)
+
+    def stand_ins(self, space: Space, day: str) -> EmbeddingsFile:
+        """Vectors of ``space`` that stand in for real ones of a day; no file when none do."""
+        name = f"{STAND_INS}/{space.slug}/{_day(day)}.parquet"
+        return replace(self.embeddings(space, day), asset=STAND_INS, name=name)
+
+    def stand_in_files(self, day: str) -> list[PartitionFile]:
+        """Every file of stand-ins of a day, of whatever space."""
+        schema = embeddings_schema(1)
+        return [
+            PartitionFile(STAND_INS, day, self.root, str(path.relative_to(self.root)), schema)
+            for path in sorted((self.root / STAND_INS).glob(f"*/{_day(day)}.parquet"))
+        ]
 
     def embedded_days(self, space: Space) -> list[str]:
         """The days that have vectors in ``space``, oldest first."""

@@ -92,6 +92,26 @@ def iter_vectors(
     return (batch for day in days for batch in of_day(day))
 
 
+def read_stand_ins(
+    datasets: Datasets,
+    space: Space,
+    start: str,
+    end: str,
+    *,
+    fan_out: bool = True,
+    with_text: bool = False,
+) -> pa.Table:
+    """What stands in for vectors of the days ``start`` to ``end``, in the stand-ins' ``space``.
+
+    Read it before the vectors themselves: what is in neither then was in both meanwhile.
+    Columns as of ``iter_vectors``; no rows where nothing stands in. Raises DataError.
+    """
+    reader = _StandIns(datasets, space, None, with_text, BATCH_ROWS)
+    of_day = reader.chunks if fan_out else reader.representatives
+    batches = (batch for day in days_between(start, end) for batch in of_day(day))
+    return pa.Table.from_batches(batches, _schema(space.native_dimensions, with_text=with_text))
+
+
 def days_between(start: str, end: str) -> list[str]:
     """The days from ``start`` to ``end``, both included. Raises DataError."""
     try:
@@ -155,6 +175,22 @@ class _Reader:
             for table in opened.matching("chunk_id", wanted, vectors.schema.names):
                 for batch in table.combine_chunks().to_batches(max_chunksize=self.batch_rows):
                     yield with_view(batch, vectors.dimensions)
+
+
+class _StandIns(_Reader):
+    """The same for stand-ins, which may go at any moment."""
+
+    def representatives(self, day: str, wanted: pa.Array | None = None) -> Iterator[pa.RecordBatch]:
+        vectors = self.datasets.stand_ins(self.space, day)
+        try:
+            batches = list(self._rows(vectors, wanted)) if vectors.exists() else []
+        except DataError:
+            if vectors.exists():
+                raise
+            batches = []
+        texts = Texts(self.datasets.deduped_chunks(day))
+        for batch in batches:
+            yield _append_text(batch, texts) if self.with_text else batch
 
 
 def _append_text(batch: pa.RecordBatch, texts: Texts) -> pa.RecordBatch:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from embedding_pipeline.assembly.probing import PROJECT, answers
 from embedding_pipeline.assembly.reading import read_vectors
+from embedding_pipeline.assembly.stand_ins import stand_in_space
 from embedding_pipeline.cli.root import root
 from embedding_pipeline.ledger import queries
 from embedding_pipeline.state.store import Store
@@ -95,3 +96,32 @@ def test_doctor_names_the_depth_of_the_queue(
     project.api.fault(Fault("503_server_error"))
     project.run(instance, DAYS[0], DAYS[1])
     assert f"deferred: {2 * DISTINCT} chunks of 2 days (outage)" in said("doctor")
+
+
+def test_degraded_every_chunk_has_a_vector_for_those_who_ask_and_in_the_end_its_own(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    path = project.root / "pipeline.yaml"
+    path.write_text(path.read_text().replace("on_outage: defer", "on_outage: degrade"))
+    day = DAYS[0]
+    project.api.fault(Fault("503_server_error"))
+    result = project.run(instance, day)
+    assert result.success
+    assert (figure(result, "deferred"), figure(result, "stand_ins")) == (DISTINCT, DISTINCT)
+    settings = project.settings
+    assert read_vectors(day, day, settings=settings).num_rows == 0, "nobody gets them unasked"
+    both = read_vectors(day, day, stand_ins=True, with_text=True, settings=settings)
+    assert (both.vectors.num_rows, both.stand_ins.num_rows) == (0, ROWS)
+    assert both.space == stand_in_space()
+    assert both.stand_ins.schema.field("vector").type.list_size == both.space.native_dimensions
+    representatives = read_vectors(day, day, stand_ins=True, fan_out=False, settings=settings)
+    assert representatives.stand_ins.num_rows == DISTINCT
+    untouched = project.datasets.spaces()
+    assert both.space not in untouched
+
+    project.api.fault()
+    (request,) = tick(project, instance).run_requests
+    assert project.run(instance, str(request.partition_key), assets=ASSETS).success
+    done = read_vectors(day, day, stand_ins=True, settings=settings)
+    assert (done.vectors.num_rows, done.stand_ins.num_rows) == (ROWS, 0)
+    assert project.datasets.stand_in_files(day) == []
