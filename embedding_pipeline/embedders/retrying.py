@@ -81,7 +81,7 @@ class Past:
     """What a call has been through.
 
     Attributes:
-        attempts: attempts before the one that just failed.
+        attempts: attempts before the one that just failed; with several providers, rounds.
         failures: failures so far, the last attempt included if it was one.
         bad_replies: those of the failures that were replies which failed validation.
         elapsed: seconds since the first attempt began.
@@ -171,6 +171,7 @@ class _Call:
         self._began = clock.monotonic()
         self._failures = 0
         self._bad_replies = 0
+        self._rounds = 0
         self._decision = Decision(None)
         self.attempts: list[Attempt] = []
         self.requests = 0
@@ -183,7 +184,8 @@ class _Call:
         self._failures += isinstance(error, TransientProviderError)
         self._bad_replies += isinstance(error, InvalidReply)
         elapsed = self._clock.monotonic() - self._began
-        past = Past(len(self.attempts), self._failures, self._bad_replies, elapsed)
+        past = Past(self._rounds, self._failures, self._bad_replies, elapsed)
+        self._rounds += 1
         self._decision = decide(error, past, self._config, self._random.random())
         seconds = self._decision.wait_seconds or 0.0
         self.attempts.extend(error.attempts)  # of other providers, before this one's

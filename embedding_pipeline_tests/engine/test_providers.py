@@ -114,6 +114,30 @@ async def test_an_outage_in_mid_run_and_the_other_account_goes_on(tmp_path: Path
         assert second.books.keys.keys() == {KEYS["SECOND_KEY"]}
 
 
+async def test_both_out_in_mid_run_and_the_next_run_ends_it(tmp_path: Path) -> None:
+    async with listening(first_account()) as first, listening(azure_account()) as second:
+        settings = settings_for(tmp_path, first, second, on_outage="defer")
+        prepare(settings, TEXTS)
+
+        def fail(progress: Progress) -> None:
+            if progress.done * 3 >= len(TEXTS) and not first.books.faults:
+                first.fault(Fault("500"))
+                second.fault(Fault("503_server_error"))
+
+        outcome = await embedded(settings, fail)
+        assert 0 < len(outcome.vectors) < len(TEXTS)
+        assert first.books.faults, "it did fail"
+        async with EmbeddingService.open(settings) as service:
+            waiting = await service.deferred(DAY)
+        assert {int(name) for name in waiting} == set(range(len(TEXTS))) - outcome.vectors.keys()
+        first.fault()
+        second.fault()
+        done = await embedded(settings)
+        assert_right(done, TEXTS)
+        assert len(done.vectors) == len(TEXTS)
+        assert first.books.inputs + second.books.inputs == len(TEXTS), "nothing is paid twice"
+
+
 async def test_a_wrong_key_of_the_first_is_found_out_once(tmp_path: Path) -> None:
     async with listening(first_account()) as first, listening(azure_account()) as second:
         first.options.keys = ("sk-another",)
