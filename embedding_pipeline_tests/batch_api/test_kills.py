@@ -1,40 +1,37 @@
 """Killed between any two steps: never a second submission, nothing paid twice, nothing lost."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.batch_api.world import (
+    ADVANCING,
+    NEVER_UPLOADED,
     NOTHING_LEFT,
+    SUBMITTING,
     KillAt,
     Killed,
     World,
     texts_of,
 )
+from embedding_pipeline_tests.fake_openai.process import FakeProcess
 from embedding_pipeline_tests.fake_openai.server import FakeOpenAI
 
-pytestmark = pytest.mark.anyio
 
-SUBMITTING = ("claimed", "uploading", "uploaded", "upload recorded")
-ADVANCING = (
-    "creating recorded",
-    "created",
-    "creation recorded",
-    "end recorded",
-    "group settled",
-    "collected",
-    "settled",
-    "file deleted",
-)
-NEVER_UPLOADED = ("claimed", "uploading")
-
-
+@pytest.mark.anyio
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
 @pytest.mark.parametrize("point", SUBMITTING + ADVANCING)
 async def test_a_kill_costs_nothing_and_loses_nothing(
     point: str, store: Store, fake_openai: FakeOpenAI
 ) -> None:
     world, texts, kill = World(store, fake_openai), texts_of(12), KillAt(point)
     with pytest.raises(Killed):
-        await _submit_and_advance(world, texts, kill)
+        await world.submit_and_advance(texts, kill)
     assert kill.struck
     await world.advance()  # the lease still holds: nobody else touches it
     await world.finish()
@@ -51,6 +48,33 @@ async def test_a_kill_costs_nothing_and_loses_nothing(
     assert not fake_openai.batches.files
 
 
-async def _submit_and_advance(world: World, texts: list[str], kill: KillAt) -> None:
-    await world.submit(texts, kill)
-    await world.advance(kill)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_the_same_holds_on_sqlite_for_processes_that_are_really_killed(
+    tmp_path: Path, fake_openai_process: FakeProcess
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "embedding_pipeline_tests.batch_api.killed",
+        str(fake_openai_process.port),
+        str(tmp_path),
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    outcomes = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [one["point"] for one in outcomes] == list(SUBMITTING + ADVANCING)
+    for one in outcomes:
+        again = 12 if one["point"] in NEVER_UPLOADED else 0
+        expected = {
+            "point": one["point"],
+            "killed": True,
+            "sent_again": again,
+            "right": True,
+            "batches": 1,
+            "files": 0,
+            "billed_twice": 0,
+            "unbooked_nano_usd": 0,
+            "unknown_nano_usd": 0,
+            "left_over": list(NOTHING_LEFT),
+        }
+        assert one == expected

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import toktok
@@ -22,13 +23,27 @@ from embedding_pipeline.state import schema
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.clock import FakeClock
 from embedding_pipeline_tests.fake_openai.replies import expected_vector
-from embedding_pipeline_tests.fake_openai.server import KEY, FakeOpenAI
+from embedding_pipeline_tests.fake_openai.server import KEY
 
 MODEL = "text-embedding-3-small"
 SPACE = Space("openai", MODEL, "", 1536)
 ON = BatchApiConfig(mode="on")
 PRICE = 10
 """nano-USD a token in a batch: half of what the fake API bills for a request."""
+
+SUBMITTING = ("claimed", "uploading", "uploaded", "upload recorded")
+ADVANCING = (
+    "creating recorded",
+    "created",
+    "creation recorded",
+    "end recorded",
+    "group settled",
+    "collected",
+    "settled",
+    "file deleted",
+)
+NEVER_UPLOADED = ("claimed", "uploading")
+"""Marks at which nothing has reached the provider yet; together with the others, all there are."""
 
 
 class Killed(BaseException):
@@ -59,12 +74,19 @@ def texts_of(count: int, name: str = "text") -> list[str]:
     return [f"{name} number {i}" + " and more" * (i % 5) for i in range(count)]
 
 
+class Api(Protocol):
+    """What of a fake API is needed to call it."""
+
+    @property
+    def base_url(self) -> str: ...
+
+
 @dataclass
 class World:
     """What several processes share, and what is seen of it."""
 
     store: Store
-    fake: FakeOpenAI
+    api: Api
     config: BatchApiConfig = ON
     caps: FileCaps | None = None
     purse: Budgets | None = None
@@ -97,6 +119,11 @@ class World:
             return await (await self._advancer(client, mark)).advance()
         finally:
             await client.aclose()
+
+    async def submit_and_advance(self, texts: Sequence[str], mark: Mark) -> None:
+        """One process that does both."""
+        await self.submit(texts, mark)
+        await self.advance(mark)
 
     async def sweep(self) -> int:
         client = self._client()
@@ -162,7 +189,7 @@ class World:
         return await self.store.read(books.listing)
 
     def _client(self) -> BatchClient:
-        return BatchClient("openai", KEY, self.fake.base_url, self.clock)
+        return BatchClient("openai", KEY, self.api.base_url, self.clock)
 
     async def _advancer(self, client: BatchClient, mark: Mark) -> Advancer:
         terms = await self.terms()

@@ -33,6 +33,11 @@ class FakeProcess:
         """The books at this moment."""
         return Books.from_json(self._call("_books"))
 
+    @property
+    def batches(self) -> dict[str, int]:
+        """How many batches were ever made, and how many files there are now."""
+        return dict(json.loads(self._call("_batches")))
+
     def fault(self, *faults: Fault, seed: int = 0) -> None:
         """Replace the faults; none ends them."""
         self._call("_faults", schedule_to_json(faults, seed))

@@ -104,6 +104,7 @@ class FakeOpenAI:
         app.router.add_post("/openai/deployments/{deployment}/embeddings", self._embeddings)
         BatchRoutes(self).add_to(app)
         app.router.add_get("/_books", self._get_books)
+        app.router.add_get("/_batches", self._get_batches)
         app.router.add_post("/_faults", self._post_faults)
         app.router.add_post("/_limits", self._post_limits)
         app.router.add_post("/_options", self._post_options)
@@ -116,6 +117,10 @@ class FakeOpenAI:
 
     async def _get_books(self, request: web.Request) -> web.Response:
         return web.Response(text=self.books.to_json(), content_type="application/json")
+
+    async def _get_batches(self, request: web.Request) -> web.Response:
+        made, files = len(self.batches.batches), len(self.batches.files)
+        return web.json_response({"batches": made, "files": files})
 
     async def _post_faults(self, request: web.Request) -> web.Response:
         self._schedule = schedule_from_json(await request.read())
