@@ -123,8 +123,10 @@ def _tell_run(run: "RunOutcome", meter: Meter) -> None:
 def _tell(settings: "Settings", outcome: "BackfillOutcome", meter: Meter, as_json: bool) -> None:
     rows = summary.day_rows(settings, outcome.finished)
     now = summary.spent_by_runs(settings, [run.run_id for run in outcome.runs])
+    later = summary.deferred_on_days(settings, outcome.finished)
     if as_json:
         found = {"success": outcome.success, "embedded": meter.embedded, **asdict(now)}
+        found["deferred"] = later
         click.echo(json_lines({**found, "days": rows, "failed": outcome.failed}))
         return
     emit(summary.with_total(rows), summary.DAY_COLUMNS, as_json=False, empty="")
@@ -133,6 +135,8 @@ def _tell(settings: "Settings", outcome: "BackfillOutcome", meter: Meter, as_jso
         f"texts embedded in {now.requests:,} requests, {now.input_tokens:,} tokens, "
         f"{usd(now.cost_nano_usd)}."
     )
+    if later:
+        click.echo(f"{later:,} chunks are deferred: see embedding-pipeline failed deferred")
 
 
 def _leave_to_background(settings: "Settings", arguments: Sequence[str]) -> None:

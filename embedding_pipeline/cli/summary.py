@@ -4,6 +4,7 @@ Belongs here: reading counts off the datasets and sums off the ledger, for print
 Does not belong here: making any of it.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -83,6 +84,15 @@ def spent_on_days(settings: "Settings", days: Iterable[str]) -> Spent:
     return _total(
         entry for entry in entries if entry.account.partition in wanted and entry.space == space
     )
+
+
+def deferred_on_days(settings: "Settings", days: Iterable[str]) -> int:
+    """How many chunks of these days are left for later in the settings' space."""
+    from embedding_pipeline.assembly.watching import deferrals
+
+    wanted = set(days)
+    waiting = asyncio.run(deferrals(settings))
+    return sum(one.chunks for one in waiting if one.account.partition in wanted)
 
 
 def reference_cost(input_tokens: int) -> int:

@@ -11,6 +11,7 @@ from embedding_pipeline.assembly.probing import PROJECT, answers
 from embedding_pipeline.assembly.reading import read_vectors
 from embedding_pipeline.assembly.stand_ins import stand_in_space
 from embedding_pipeline.cli.root import root
+from embedding_pipeline.cli.summary import deferred_on_days
 from embedding_pipeline.ledger import queries
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.clock import FakeClock
@@ -96,6 +97,8 @@ def test_doctor_names_the_depth_of_the_queue(
     project.api.fault(Fault("503_server_error"))
     project.run(instance, DAYS[0], DAYS[1])
     assert f"deferred: {2 * DISTINCT} chunks of 2 days (outage)" in said("doctor")
+    assert deferred_on_days(project.settings, DAYS) == 2 * DISTINCT
+    assert deferred_on_days(project.settings, DAYS[1:]) == DISTINCT
 
 
 def test_degraded_every_chunk_has_a_vector_for_those_who_ask_and_in_the_end_its_own(
