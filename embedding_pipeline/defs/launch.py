@@ -108,7 +108,7 @@ class Launcher:
             self._job.execute_in_process(
                 instance=self._instance,
                 asset_selection=self._assets,
-                tags={**tags, **process_tag(), **range_tags(partitions[0], partitions[-1])},
+                tags={**tags, **process_tag(run_id), **range_tags(partitions[0], partitions[-1])},
                 run_config=_QUIET,
                 run_id=run_id,
                 raise_on_error=False,

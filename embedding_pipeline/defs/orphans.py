@@ -25,12 +25,15 @@ _UNFINISHED: Final = [
 ]
 
 
-def process_tag() -> dict[str, str]:
-    """The tag for a run that is about to start in this process."""
+def process_tag(run_id: str) -> dict[str, str]:
+    """The tag for a run that is about to start in this process.
+
+    It names the run: a retry is made with all tags of the run it repeats, whose process is gone.
+    """
     from embedding_pipeline.state.owners import this_process
 
     here = this_process()
-    return {PROCESS_TAG: json.dumps([here.host, here.pid, here.started])}
+    return {PROCESS_TAG: json.dumps([here.host, here.pid, here.started, run_id])}
 
 
 def claim(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
@@ -39,17 +42,21 @@ def claim(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     Dagster's default launcher does not notice when a run's process dies with the daemon: the
     run, and the backfill it belongs to, would go on for ever.
     """
-    if PROCESS_TAG not in run.tags:
-        instance.add_run_tags(run.run_id, process_tag())
+    if _owner(run) is None:
+        instance.add_run_tags(run.run_id, process_tag(run.run_id))
 
 
 def end_orphans(instance: dg.DagsterInstance) -> list[str]:
-    """Mark our runs whose process is gone as failed; returns their ids."""
+    """Mark our runs whose process is gone as failed; returns their ids.
+
+    Where the instance retries runs (``run_retries``), Dagster does so then, within the same
+    backfill: a crash does not end it.
+    """
     from embedding_pipeline.state.owners import ended
 
     found = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
-        owner = _owner(run.tags.get(PROCESS_TAG, ""))
+        owner = _owner(run)
         if owner is not None and ended(owner):
             instance.report_run_failed(
                 run,
@@ -60,11 +67,13 @@ def end_orphans(instance: dg.DagsterInstance) -> list[str]:
     return found
 
 
-def _owner(tag: str) -> "Owner | None":
+def _owner(run: dg.DagsterRun) -> "Owner | None":
+    """The process of a run, if it was noted for this very run."""
     from embedding_pipeline.state.owners import Owner
 
     try:
-        host, pid, started = json.loads(tag)
-        return Owner("", str(host), int(pid), str(started))
+        host, pid, started, run_id = json.loads(run.tags.get(PROCESS_TAG, ""))
+        owner = Owner("", str(host), int(pid), str(started))
     except (ValueError, TypeError):
         return None
+    return owner if run_id == run.run_id else None

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import dagster as dg
 import pytest
@@ -164,7 +165,8 @@ def test_a_run_that_was_killed_is_not_in_progress_for_good(
 
 
 def test_a_run_that_is_alive_is_left_alone(instance: dg.DagsterInstance) -> None:
-    instance.create_run_for_job(job, tags=process_tag())
+    run_id = str(uuid4())
+    instance.create_run_for_job(job, run_id=run_id, tags=process_tag(run_id))
     instance.create_run_for_job(job)
     assert end_orphans(instance) == []
 

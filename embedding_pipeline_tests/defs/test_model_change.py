@@ -1,7 +1,7 @@
 """A change of the model, tick by tick, with Dagster's own instance and real runs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -10,8 +10,10 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 import embedding_pipeline
 from embedding_pipeline.assembly.spaces import read_state
+from embedding_pipeline.defs.compat import range_tags
+from embedding_pipeline.defs.instance import open_instance
 from embedding_pipeline.defs.model_change import ASSETS, SENSOR
-from embedding_pipeline.defs.orphans import PROCESS_TAG
+from embedding_pipeline.defs.orphans import PROCESS_TAG, claim, process_tag
 from embedding_pipeline.defs.promotion import JOB
 from embedding_pipeline_tests.defs.books import run_status
 from embedding_pipeline_tests.defs.conftest import DAYS, DISTINCT, ROWS, Project
@@ -230,17 +232,47 @@ def test_rolled_back_is_rolled_back_until_a_person_goes_forward(
     assert project.api.books.requests == requests
 
 
-def test_a_build_whose_process_died_goes_on(project: Project, instance: dg.DagsterInstance) -> None:
+def died(project: Project, instance: dg.DagsterInstance, tags: Mapping[str, str]) -> str:
+    """A run that is started, says its process, and whose process is gone; its id."""
+    job = project.defs().resolve_job_def("embedding_job")
+    run = instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+    here = process_tag(run.run_id)[PROCESS_TAG]
+    dead = here.replace(str(os.getpid()), "999999999")
+    instance.add_run_tags(run.run_id, {PROCESS_TAG: dead})
+    return str(run.run_id)
+
+
+def test_a_run_whose_process_died_is_retried_within_its_backfill(project: Project) -> None:
     ask_for(project, "small")
-    made = project.run(instance, *DAYS[:2])
-    tags = made.dagster_run.tags
-    stored = instance.get_run_by_id(made.run_id)
-    assert stored is not None
-    here = stored.tags[PROCESS_TAG]
-    gone = instance.create_run_for_job(
-        project.defs().resolve_job_def("embedding_job"),
-        tags={**tags, PROCESS_TAG: here.replace(str(os.getpid()), "999999999")},
-        status=dg.DagsterRunStatus.STARTED,
-    )
+    home = project.root / "retrying"
+    home.mkdir()
+    retries = {
+        "run_retries": yaml.safe_load((project.root / "dagster.yaml").read_text())["run_retries"]
+    }
+    (home / "dagster.yaml").write_text(yaml.safe_dump(retries))
+    with open_instance(project.settings, home) as instance:
+        project.run(instance, *DAYS[:2])
+        gone = died(project, instance, range_tags(DAYS[0], DAYS[1]))
+        tick(project, instance)
+        failed = instance.get_run_by_id(gone)
+        assert failed is not None
+        assert failed.status is dg.DagsterRunStatus.FAILURE
+        assert failed.tags["dagster/will_retry"] == "true"
+
+
+def test_a_retry_has_the_tags_of_the_run_that_died_and_lives(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    ask_for(project, "small")
+    project.run(instance, *DAYS[:2])
+    first = instance.get_run_by_id(died(project, instance, range_tags(DAYS[0], DAYS[1])))
+    assert first is not None
+    job = project.defs().resolve_job_def("embedding_job")
+    again = instance.create_run_for_job(job, tags=first.tags, status=dg.DagsterRunStatus.STARTING)
     tick(project, instance)
-    assert run_status(instance, gone.run_id) == "FAILURE"
+    assert run_status(instance, first.run_id) == "FAILURE"
+    assert run_status(instance, again.run_id) == "STARTING"
+    claim(instance, again)
+    claimed = instance.get_run_by_id(again.run_id)
+    assert claimed is not None
+    assert claimed.tags[PROCESS_TAG] == process_tag(again.run_id)[PROCESS_TAG]
