@@ -10,13 +10,18 @@ metadata, a file in its name: nothing is ever sent twice, and no file is left be
 
 import logging
 import uuid
-from http import HTTPStatus
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from embedding_pipeline.batch_api import books, keys
-from embedding_pipeline.batch_api.client import UPSTREAM_FULL, BatchClient, Remote, is_gone
+from embedding_pipeline.batch_api.client import (
+    UPSTREAM_FULL,
+    BatchClient,
+    Remote,
+    is_gone,
+    was_refused,
+)
 from embedding_pipeline.batch_api.collecting import COMPLETED, Collector
 from embedding_pipeline.batch_api.config import BatchApiConfig
 from embedding_pipeline.batch_api.decision import enqueueable, overdue
@@ -212,9 +217,7 @@ class Advancer:
         if is_gone(exc):
             await self._give_back(submission, "its file was deleted before it was sent")
             return
-        status, now = exc.fault.status, self._now_ms()
-        certain = status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
-        certain = certain and status != HTTPStatus.REQUEST_TIMEOUT
+        certain, now = was_refused(exc), self._now_ms()
         state = State.UPLOADED if certain else State.CREATING
         due = now + (PAUSE_MS if certain else DOUBT_MS)
         await self._write(submission, state=state, due_at=due, note=str(exc)[:1000])

@@ -7,11 +7,11 @@ What changes nothing is tried again by the SDK; what makes something is sent onc
 arrived is then found out by looking.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import aiohttp
 import httpx2
@@ -162,7 +162,7 @@ class BatchClient:
             raise self._broken("the file breaks off within a line")
 
     @contextmanager
-    def _edge(self) -> Any:
+    def _edge(self) -> Iterator[None]:
         """Where the SDK's errors become ours."""
         try:
             yield
@@ -173,8 +173,8 @@ class BatchClient:
             error = self._broken(type(exc).__name__)
         except (aiohttp.ClientError, OSError) as exc:
             error = self._broken(type(exc).__name__)
-        # Out of the handlers: the SDK's exceptions carry the server's words.
-        raise error
+        # The SDK's exceptions carry the server's words: they are not to be printed along.
+        raise error from None
 
     def _broken(self, what: str) -> ProviderError:
         return TransientProviderError(
@@ -187,6 +187,13 @@ class BatchClient:
 def is_gone(error: ProviderError) -> bool:
     """Whether the provider says that there is no such thing (any more)."""
     return error.fault.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+
+
+def was_refused(error: ProviderError) -> bool:
+    """Whether the provider certainly did not do what it was asked."""
+    status = error.fault.status
+    refused = status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return refused and status != HTTPStatus.REQUEST_TIMEOUT
 
 
 def _remote(batch: Batch) -> Remote:

@@ -18,11 +18,12 @@ from typing import IO, Final
 from sqlalchemy import Connection
 
 from embedding_pipeline.batch_api import books, keys
-from embedding_pipeline.batch_api.client import BatchClient
+from embedding_pipeline.batch_api.client import BatchClient, was_refused
 from embedding_pipeline.batch_api.files import EMPTY, FileCaps, FileSize, Wanted, request_line
 from embedding_pipeline.batch_api.keys import Granted
 from embedding_pipeline.batch_api.records import State, Terms, file_name
 from embedding_pipeline.clock import Clock
+from embedding_pipeline.errors import ProviderError
 from embedding_pipeline.ledger.budgets import Budgets
 from embedding_pipeline.records import Account
 from embedding_pipeline.state.store import Store
@@ -97,7 +98,8 @@ class Submitter:
 
         Raises:
             ProviderError: an upload failed. What was uploaded before goes its way; the keys
-                of the rest are free again when the lease has run out.
+                of the rest are free again at the next advance, or when the lease has run out
+                where it is not known whether the file arrived.
             StateError: the store refused.
         """
         done = Submitted()
@@ -194,13 +196,22 @@ class Submitter:
             self._mark("uploading")
             content.seek(0)
             name = file_name(self._terms.identity, draft.id)
-            file_id = await self._client.upload(name, content)
+            file_id = await self._upload(draft.id, name, content)
         self._mark("uploaded")
         await self._store.write(lambda c: self._record(c, draft.id, file_id))
         self._mark("upload recorded")
         done.ids.append(draft.id)
         done.inputs += size.inputs
         done.weight += size.weight
+
+    async def _upload(self, submission_id: str, name: str, content: IO[bytes]) -> str:
+        try:
+            return await self._client.upload(name, content)
+        except ProviderError as exc:
+            if was_refused(exc):  # nothing is on its way: whoever comes by frees the keys
+                holder = self._holder
+                await self._store.write(lambda c: books.let_go(c, submission_id, holder))
+            raise
 
     def _record(self, connection: Connection, submission_id: str, file_id: str) -> None:
         now = self._now_ms()

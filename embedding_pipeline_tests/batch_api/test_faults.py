@@ -1,11 +1,14 @@
 """What can go wrong at the provider: paid results are kept, the rest is free, nothing is lost."""
 
+import traceback
+
 import pytest
 
 from embedding_pipeline.batch_api.config import BatchApiConfig
+from embedding_pipeline.errors import ProviderRefused
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.batch_api.world import NOTHING_LEFT, World, texts_of
-from embedding_pipeline_tests.fake_openai.server import FakeOpenAI
+from embedding_pipeline_tests.fake_openai.server import KEY, FakeOpenAI
 
 pytestmark = pytest.mark.anyio
 
@@ -107,6 +110,21 @@ async def test_a_refused_key_leaves_everything_as_it_is(
     fake_openai.options.keys = keys
     await world.finish()
     assert all(await world.right(texts))
+
+
+async def test_a_refused_upload_says_why_without_the_key_and_frees_its_keys(
+    store: Store, fake_openai: FakeOpenAI
+) -> None:
+    world, texts = World(store, fake_openai), texts_of(6)
+    keys, fake_openai.options.keys = fake_openai.options.keys, ()
+    with pytest.raises(ProviderRefused, match="401") as refused:
+        await world.submit(texts)
+    shown = "".join(traceback.format_exception(refused.value))
+    assert KEY[-4:] not in shown, "the server repeats a part of the key"
+    fake_openai.options.keys = keys
+    await world.advance()
+    assert await world.left_over(texts) == NOTHING_LEFT
+    assert (await world.submit(texts)).inputs == 6
 
 
 async def test_files_of_nobody_are_deleted_and_those_of_others_are_not(

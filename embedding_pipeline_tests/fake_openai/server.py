@@ -30,7 +30,7 @@ from embedding_pipeline_tests.fake_openai.replies import REPLIES, Replies, says_
 from embedding_pipeline_tests.fake_openai.rules import Request, check
 
 KEY = "sk-fake-0123456789abcdef"
-LARGEST_REQUEST = 64 * 2**20
+LARGEST_REQUEST = 256 * 2**20
 
 
 @dataclass
