@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.cache.clients import CLIENTS
-from benchmarks.cache.steps import take_step
+from benchmarks.cache.steps import MANY, take_step
 
 FIGURES = ("put", "put_cpu", "hot", "hot_cpu", "cold", "cold_cpu")
 
@@ -78,7 +78,8 @@ def caches(python: str, count: int, rounds: int, only: str) -> None:
         found[name] = figures
         pairs = ((figures[FIGURES[i]], figures[FIGURES[i + 1]]) for i in (0, 2, 4))
         cells = "".join(f"{f'{wall:,.0f} ({cpu:,.0f})':>16}" for wall, cpu in pairs)
-        print(f"{name:22}{cells}{figures['bytes']:>9,.0f}", flush=True)
+        lost = "" if figures["kept"] == MANY else f"  keeps {figures['kept']:.0f} of {MANY}"
+        print(f"{name:22}{cells}{figures['bytes']:>9,.0f}{lost}", flush=True)
     _ratios(found)
 
 
