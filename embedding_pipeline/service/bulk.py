@@ -41,7 +41,7 @@ from embedding_pipeline.state.store import Store
 
 log = logging.getLogger(__name__)
 
-WINDOW_BYTES: Final = 48 << 20
+WINDOW_BYTES: Final = 40 << 20
 """Vectors of batches that are open, at most (one batch may exceed it)."""
 
 OnProgress = Callable[[Progress], None]
