@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy import Connection, Row, delete, select
 
 from embedding_pipeline.batch_api import books
 from embedding_pipeline.batch_api.files import Wanted
@@ -179,12 +179,6 @@ def end(
     flights.close_flight(connection, submission.id)
     budgets.release(connection, [submission.id])
     return back, feared
-
-
-def count_out(connection: Connection, submission_id: str) -> int:
-    """Keys of a submission that are still out."""
-    query = select(func.count()).where(_C.submission_id == submission_id)
-    return int(connection.scalar(query) or 0)
 
 
 def _affordable(

@@ -1,6 +1,7 @@
 """A Redis that is away for a while is waited for by who needs a permit, and within a bound."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -20,25 +21,22 @@ WANTS = Ask("me", wants=(Want("p", 1000, 1, 0, 10),))
 class Until(FakeClock):
     """Does something at its n-th sleep."""
 
-    def __init__(self, sleeps: int) -> None:
+    def __init__(self, sleeps: int, act: Callable[[], object]) -> None:
         super().__init__()
         self._left = sleeps
+        self._act = act
 
     async def sleep(self, seconds: float) -> None:
         await super().sleep(seconds)
         self._left -= 1
         if not self._left:
-            self.start()
-
-    def start(self) -> None:
-        raise NotImplementedError
+            self._act()
 
 
 async def test_a_restart_is_waited_out_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     with server_folder() as folder:
-        clock, server = Until(3), redis_in(folder)
-        clock.start = server.__enter__  # type: ignore[method-assign, assignment]
-        limits = Enduring(RedisLimits(f"unix://{folder}/redis.sock"), clock)
+        server = redis_in(folder)
+        limits = Enduring(RedisLimits(f"unix://{folder}/redis.sock"), Until(3, server.__enter__))
         answer = await limits.exchange("k", TERMS, WANTS)
         assert answer.granted == (0,)
         assert list(await limits.states()) == ["k"]
