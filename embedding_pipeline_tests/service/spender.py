@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import UTC
+from pathlib import Path
 from typing import Self
 
 from embedding_pipeline.clock import SystemClock
@@ -51,6 +52,8 @@ class Job:
         texts: of each worker, 40 tokens each.
         limit: the budget, in tokens.
         latency: seconds of each request.
+        stuck: a file to write when a request is billed whose answer never comes; without it,
+            every answer comes.
     """
 
     url: str
@@ -60,6 +63,7 @@ class Job:
     texts: int
     limit: int
     latency: float = 0.02
+    stuck: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -89,6 +93,9 @@ class Billing(Provider):
         file = os.open(self._job.bill, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(file, f"{billed}\n".encode())
         os.close(file)
+        if self._job.stuck:
+            Path(self._job.stuck).touch()
+            await asyncio.Event().wait()
         await asyncio.sleep(self._job.latency)
         return EmbeddingResult(result.vectors, Usage(billed), "fake")
 

@@ -87,25 +87,26 @@ def spend(
 ) -> Outcome:
     """Let all of them spend a budget for a tenth of their work.
 
-    With ``kill``, every second one is killed with SIGKILL when a quarter is spent; then one
-    more comes, finds them dead, and goes on with what they left.
+    With ``kill``, every second one waits for answers to billed requests, and is killed with
+    SIGKILL while the others spend; then one more comes, finds them dead, and goes on with what
+    they left.
     """
     limit = processes * workers * texts * TOKENS // 10
-    latency = 0.3 if kill else 0.02  # long enough for a kill to strike requests
-    job = Job(url, str(folder / "bill"), "", workers, texts, limit, latency)
+    job = Job(url, str(folder / "bill"), "", workers, texts, limit)
     began = time.monotonic()
     jobs = [replace(job, name=f"p{number}") for number in range(processes)]
+    doomed = jobs[::2] if kill else []
     with Store(url, SystemClock()) as store, Watcher(job) as watcher:
-        spenders = [_start(one) for one in jobs]
+        struck = [_stuck(one, folder) for one in doomed]
+        spenders = [_start(one) for one in jobs if one not in doomed]
         for one in spenders:
             _say(one, "go")
         if kill:
-            _until(lambda: standing(store, job).spent_nano >= limit * PRICE // 4)
-            for one in spenders[::2]:
-                one.kill()
-            for one in spenders[::2]:
-                one.communicate()
-        ends = [_end(one) for one in (spenders[1::2] if kill else spenders)]
+            _until(lambda: standing(store, job).spent_nano >= limit * PRICE // 8)
+        for one in struck:
+            one.kill()
+            one.communicate()
+        ends = [_end(one) for one in spenders]
         if kill:
             again = _start(jobs[0])
             _say(again, "go")
@@ -138,6 +139,15 @@ def _start(job: Job) -> "subprocess.Popen[str]":
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "open"
+    return process
+
+
+def _stuck(job: Job, folder: Path) -> "subprocess.Popen[str]":
+    """Start a process, and wait until a request of its is billed that will not be answered."""
+    mark = folder / f"stuck-{job.name}"
+    process = _start(replace(job, stuck=str(mark)))
+    _say(process, "go")
+    _until(mark.exists)
     return process
 
 
