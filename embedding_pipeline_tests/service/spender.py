@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import UTC
-from pathlib import Path
 from typing import Self
 
 from embedding_pipeline.clock import SystemClock
@@ -94,7 +93,7 @@ class Billing(Provider):
         os.write(file, f"{billed}\n".encode())
         os.close(file)
         if self._job.stuck:
-            Path(self._job.stuck).touch()
+            os.close(os.open(self._job.stuck, os.O_WRONLY | os.O_CREAT))
             await asyncio.Event().wait()
         await asyncio.sleep(self._job.latency)
         return EmbeddingResult(result.vectors, Usage(billed), "fake")
