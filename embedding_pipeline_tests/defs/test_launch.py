@@ -180,7 +180,7 @@ def wait_for_request(project: Project) -> None:
     """Until the API has seen a request; the suite's own timeout bounds it."""
     from time import monotonic, sleep
 
-    deadline = monotonic() + 60
+    deadline = monotonic() + 300
     while not project.api.books.requests and monotonic() < deadline:
         sleep(0.05)
 

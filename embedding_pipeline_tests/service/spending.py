@@ -165,7 +165,7 @@ def _end(process: "subprocess.Popen[str]") -> dict[str, int]:
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
