@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 CLONE_NEWUSER = 0x10000000
 
 

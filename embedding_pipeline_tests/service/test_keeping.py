@@ -1,10 +1,10 @@
 """The bound while a service lives: held at its end, with a warning where it cannot be held."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dataclasses import replace
 from sqlalchemy import func, select
 
 from embedding_pipeline.cache.codec import OVERHEAD
