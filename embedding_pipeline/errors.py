@@ -17,7 +17,8 @@ exception (that happens at the one edge that met it, with ``raise … from exc``
     │   └── ConservationError         chunks in ≠ chunks accounted for
     ├── ServiceError                the service itself says no
     │   ├── ServiceClosed             the service is closed or closing
-    │   └── Overloaded                too many callers wait; come back later
+    │   ├── Overloaded                too many callers wait; come back later
+    │   └── InBatch                   the text is in a batch, whose result is not there yet
     ├── BudgetExceeded              a budget does not allow the reservation
     ├── AlertNotSent                nobody took an alert; it is sent again later
     ├── TextRefused                 one text cannot be embedded, ever or for now
@@ -102,6 +103,10 @@ class ServiceClosed(ServiceError):
 
 class Overloaded(ServiceError):
     """The online queue is full; the caller should come back later."""
+
+
+class InBatch(ServiceError):
+    """The text is in a batch of the Batch API; its result is there within 24 hours."""
 
 
 class BudgetExceeded(EmbeddingPipelineError):

@@ -16,8 +16,13 @@ from embedding_pipeline.state.statements import delete_by_digest, insert_many, s
 
 def held(connection: Connection, space: int, digests: Sequence[Digest]) -> set[Digest]:
     """Which keys somebody is fetching."""
-    rows = select_by_digest(connection, claims, ("digest",), space, digests)
-    return {Digest(bytes(digest)) for (digest,) in rows}
+    return set(holders(connection, space, digests))
+
+
+def holders(connection: Connection, space: int, digests: Sequence[Digest]) -> dict[Digest, str]:
+    """The keys somebody is fetching, each with the flight that does."""
+    rows = select_by_digest(connection, claims, ("digest", "flight_id"), space, digests)
+    return {Digest(bytes(digest)): flight for digest, flight in rows}
 
 
 def claim(connection: Connection, space: int, digests: Sequence[Digest], flight: str) -> None:

@@ -16,6 +16,7 @@ from embedding_pipeline.state.statements import upsert_into
 
 BUDGET: Final = "budget"
 OUTAGE: Final = "outage"
+BATCH_API: Final = "batch_api"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Deferred:
         chunk_id: its id.
         digest: the hash of its text.
         priority: the lane of the run that left it.
-        reason: ``budget`` or ``outage``.
+        reason: ``budget``, ``outage`` or ``batch_api``.
         tokens: by the higher of both counts.
     """
 
@@ -46,7 +47,7 @@ class Backlog:
     Attributes:
         space: the space that lacks the vectors.
         account: project, user and partition.
-        reason: ``budget`` or ``outage``.
+        reason: ``budget``, ``outage`` or ``batch_api``.
         priority: the most urgent lane among them.
         chunks: how many.
         tokens: their tokens, by the higher of both counts.

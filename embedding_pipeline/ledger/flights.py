@@ -10,7 +10,7 @@ booked at our count, so that money in flight at a crash is never dropped), or re
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,6 +91,13 @@ def close_flight(connection: Connection, flight_id: str) -> None:
 def is_open(connection: Connection, flight_id: str) -> bool:
     """Whether a flight is on the books: not closed, and nobody took its owner for dead."""
     return has_row(connection, flights, flight_id)
+
+
+def owned_by(connection: Connection, owner_id: str, flight_ids: Collection[str]) -> set[str]:
+    """Those of some flights that belong to an owner."""
+    c = flights.c
+    query = select(c.id).where(c.id.in_(flight_ids), c.owner_id == owner_id)
+    return set(connection.execute(query).scalars())
 
 
 def find(connection: Connection, flight_id: str) -> Flight | None:

@@ -14,10 +14,12 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from embedding_pipeline.batch_api.records import OWNER
 from embedding_pipeline.cache import claims, database
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.errors import ProviderError, StateError
 from embedding_pipeline.ledger import flights
+from embedding_pipeline.ledger.deferred import BATCH_API
 from embedding_pipeline.ledger.flights import Flight
 from embedding_pipeline.ledger.shares import Share, divide, shares_of
 from embedding_pipeline.records import (
@@ -36,10 +38,16 @@ from embedding_pipeline.service.attempts import (
 from embedding_pipeline.service.flight import Flying, Terms
 from embedding_pipeline.service.purse import Purse, no_money_left
 from embedding_pipeline.service.retiring import sweep
-from embedding_pipeline.service.work import Item, Refusal
+from embedding_pipeline.service.work import Deferral, Item, Refusal
 from embedding_pipeline.state.store import Store
 
 log = logging.getLogger(__name__)
+
+IN_BATCH = Deferral(
+    BATCH_API,
+    "the text is in a batch of the Batch API, whose result is due within 24 hours; see: "
+    "embedding-pipeline batch list",
+)
 
 
 class Books:
@@ -70,19 +78,21 @@ class Books:
         return Flying(flight, terms.space.native_dimensions)
 
     async def begin(self, flying: Flying, items: Sequence[Item]) -> list[Item]:
-        """Claim what is free for the flight; returns what is stored or fetched elsewhere."""
+        """Claim what is free for the flight; returns what is stored or fetched elsewhere.
+
+        What a batch of the Batch API holds is not waited for: it is deferred.
+        """
         now = self._now_ms()
-        if self._purse is not None:
-            flying.deferred = self._purse.hopeless(items, now)
-            items = [item for item in items if item.digest not in flying.deferred]
-            if not items:
-                return []
+        flying.deferred = await self._hopeless(items, now)
+        items = [item for item in items if item.digest not in flying.deferred]
+        if not items:
+            return []
         owed, self._owed = self._owed, []
 
         def work(connection: Connection) -> tuple[list[Item], list[Item]]:
             for debt in owed:
                 debt(connection)
-            free, elsewhere = self._free(connection, items, now)
+            free, elsewhere = self._free(connection, flying, items, now)
             if self._purse is not None:
                 free = self._afford(connection, flying, self._purse, free, now)
             if free:
@@ -113,16 +123,32 @@ class Books:
         flying.deferred.update(admission.refused)
         return list(admission.granted)
 
+    async def _hopeless(self, items: Sequence[Item], now: int) -> dict[Digest, Deferral]:
+        """What there is certainly no money for, found out without a writing transaction."""
+        purse = self._purse
+        if purse is None or not (hopeless := purse.hopeless(items, now)):
+            return {}
+
+        def work(connection: Connection) -> set[Digest]:
+            holders = claims.holders(connection, self._terms.space_id, list(hopeless))
+            return _in_batches(connection, holders)
+
+        return hopeless | dict.fromkeys(await self._store.read(work), IN_BATCH)
+
     def _free(
-        self, connection: Connection, items: Sequence[Item], now: int
+        self, connection: Connection, flying: Flying, items: Sequence[Item], now: int
     ) -> tuple[list[Item], list[Item]]:
+        """What nobody has or fetches, and what somebody does, batches aside."""
         number, owner = self._terms.space_id, self._terms.owner_id
         digests = [item.digest for item in items]
-        taken = claims.held(connection, number, digests)
-        if taken and sweep(connection, now, asking=owner):
-            taken = claims.held(connection, number, digests)
-        taken |= database.existing(connection, number, digests)
-        free = [item for item in items if item.digest not in taken]
+        holders = claims.holders(connection, number, digests)
+        if holders and sweep(connection, now, asking=owner):
+            holders = claims.holders(connection, number, digests)
+        there = database.existing(connection, number, digests)
+        waiting = _in_batches(connection, holders) - there
+        flying.deferred.update(dict.fromkeys(waiting, IN_BATCH))
+        taken = (there | holders.keys()) - waiting
+        free = [item for item in items if item.digest not in taken and item.digest not in waiting]
         return free, [item for item in items if item.digest in taken]
 
     async def settle(self, flying: Flying, items: Sequence[Item], result: EmbeddingResult) -> None:
@@ -290,6 +316,14 @@ class Books:
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000)
+
+
+def _in_batches(connection: Connection, holders: Mapping[Digest, str]) -> set[Digest]:
+    """Those of the claimed keys that are in a batch of the Batch API."""
+    if not holders:
+        return set()
+    batches = flights.owned_by(connection, OWNER, set(holders.values()))
+    return {digest for digest, flight in holders.items() if flight in batches}
 
 
 def _book_lost(

@@ -18,11 +18,13 @@ from embedding_pipeline.cache.stats import Asked
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.errors import (
     BudgetExceeded,
+    InBatch,
     Overloaded,
     ServiceClosed,
     ServiceError,
     TextRefused,
 )
+from embedding_pipeline.ledger.deferred import BATCH_API
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Digest, Priority
 from embedding_pipeline.service.fetching import Fetcher
@@ -115,6 +117,7 @@ class MicroBatcher:
         Raises:
             TextRefused: the provider refuses this text.
             BudgetExceeded: there is no money for it.
+            InBatch: a batch of the Batch API holds it.
             ProviderError: the provider did not deliver.
             ServiceClosed: the service closes.
             Overloaded: there was no room for too long.
@@ -243,7 +246,7 @@ class MicroBatcher:
             if digest not in payers or call.answer.done():
                 continue
             if _payer(call.item) == payers[digest]:
-                call.answer.set_exception(BudgetExceeded(deferred[digest].message))
+                call.answer.set_exception(_put_off(deferred[digest]))
             else:
                 others[digest] = call.item
         self._settle(calls, payers.keys() - others.keys())
@@ -273,6 +276,11 @@ class MicroBatcher:
 
 def _payer(item: Item) -> tuple[str, str]:
     return item.account.project, item.account.user
+
+
+def _put_off(why: Deferral) -> Exception:
+    """What a caller is told whose text is left for later."""
+    return (InBatch if why.reason == BATCH_API else BudgetExceeded)(why.message)
 
 
 def _own(row: Row) -> Row:

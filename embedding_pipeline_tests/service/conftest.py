@@ -14,7 +14,7 @@ from embedding_pipeline_tests.stores import open_store
 
 __all__ = ["postgres_server", "postgres_url"]
 
-ON_EVERY_STORE = (".test_fetching", ".test_fetching_ends")
+ON_EVERY_STORE = (".test_fetching", ".test_fetching_ends", ".test_in_batches")
 
 
 @pytest.fixture
