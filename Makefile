@@ -41,8 +41,9 @@ format: .venv/dev.stamp  ## put the code into the house style
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
 
-docs: .venv/dev.stamp  ## write docs/settings.md and docs/cli.md anew from the code
+docs: .venv/dev.stamp  ## write the references anew from the code, and the site: build/site/index.html
 	@.venv/bin/python docs/generate.py
+	@.venv/bin/python -m sphinx -q -W --keep-going -b html docs build/site
 
 setup: .venv/run.stamp  ## .venv with what a run needs
 

@@ -1,4 +1,4 @@
-"""Write what can be read off the code: the command reference and the settings' JSON schema.
+"""Write what can be read off the code: the references of commands and settings, the JSON schema.
 
 Run by ``make docs``; with ``--check`` it changes nothing and exits with 1 when a file is
 not what the code says.
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from settings_page import page
 
 from embedding_pipeline.cli.root import root
 from embedding_pipeline.settings.tree import Settings
@@ -39,7 +40,11 @@ def schema() -> str:
 
 def main(check: bool) -> int:
     """Write the files, or say which differ."""
-    written = {DOCS / "cli.md": commands(), DOCS / "pipeline.schema.json": schema()}
+    written = {
+        DOCS / "cli.md": commands(),
+        DOCS / "settings.md": page(DOCS.parent / "pipeline.yaml"),
+        DOCS / "pipeline.schema.json": schema(),
+    }
     stale = [
         path for path, text in written.items() if not path.exists() or path.read_text() != text
     ]

@@ -18,19 +18,9 @@ from embedding_pipeline.cli.root import root
 from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.settings.tree import Settings
 
-DOCUMENTS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "docs/cli.md",
-    "docs/spaces.md",
-    "docs/cache.md",
-    "docs/near-duplicates.md",
-    "docs/rate-limits.md",
-    "docs/outages.md",
-    "docs/costs.md",
-    "docs/cache-commands.md",
-    "docs/benchmarks-cache.md",
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
 )
 SETTING = re.compile(r"`([a-z_]+(?:\.[a-z_]+)*)`")
 
@@ -214,3 +204,22 @@ def test_generated_documents_are_current(repository: Path) -> None:
         check=False,
     )
     assert check.returncode == 0, check.stdout + check.stderr
+
+
+def test_the_site_builds_without_a_network_and_without_a_warning(
+    repository: Path, tmp_path: Path
+) -> None:
+    """Also: no page loads anything from elsewhere."""
+    build = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(tmp_path / "d")]
+    made = subprocess.run(
+        [*build, "docs", str(tmp_path / "site")],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    pages = {page.stem: page.read_text() for page in (tmp_path / "site").glob("*.html")}
+    assert {path.stem for path in (repository / "docs").glob("*.md")} <= pages.keys()
+    loaded = r"""(?:<script[^>]*src|<img[^>]*src|<link[^>]*rel="stylesheet"[^>]*href)="(https?://[^"]+)"""
+    assert not [found for page in pages.values() for found in re.findall(loaded, page)]
