@@ -14,7 +14,6 @@ import dagster as dg
 from embedding_pipeline.defs import metadata
 from embedding_pipeline.defs.compat import Result, Results
 from embedding_pipeline.defs.history import build_cost_history
-from embedding_pipeline.defs.orphans import claim
 from embedding_pipeline.defs.progress import ProgressLog
 from embedding_pipeline.defs.rate_limits import rate_limits_told
 from embedding_pipeline.defs.recording import Finished, each_partition, recording
@@ -88,7 +87,6 @@ async def embeddings(
     context: dg.AssetExecutionContext, openai: EmbedderParam, vector_store: StoreParam
 ) -> Result:
     """One vector for every representative: float32, unit norm, all of one space."""
-    claim(context.instance, context.run)
     with recording(context) as recorder:
         async with rate_limits_told(recorder, openai):
             writing = await writing_of(context.run, openai, vector_store)

@@ -20,6 +20,7 @@ from dagster._core.execution.backfill import (
 )
 
 from embedding_pipeline.clock import SystemClock
+from embedding_pipeline.defs.compat import backfill_of
 
 if TYPE_CHECKING:
     from embedding_pipeline.spaces.decision import Backfill
@@ -39,6 +40,15 @@ def status_of(instance: dg.DagsterInstance, backfill_id: str) -> "Backfill":
     if found.status is BulkActionStatus.CANCELED:
         return Backfill.CANCELLED
     return Backfill.ACTIVE if found.status in _ACTIVE else Backfill.ENDED
+
+
+def is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run belongs to a backfill that has ended, or was deleted."""
+    backfill_id = backfill_of(run)
+    if backfill_id is None:
+        return False
+    found = instance.get_backfill(backfill_id)
+    return found is None or found.status in BULK_ACTION_TERMINAL_STATUSES
 
 
 def add(

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
@@ -20,8 +20,18 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
+    AUTO_RETRY_RUN_ID_TAG,
+    BACKFILL_ID_TAG,
+    MAX_RETRIES_TAG,
     PARTITION_NAME_TAG,
+    WILL_RETRY_TAG,
 )
+
+WILL_RETRY: Final = WILL_RETRY_TAG
+"""On a failed run: whether Dagster is to repeat it."""
+
+MAX_RETRIES: Final = MAX_RETRIES_TAG
+"""On a run: how often it may be repeated, in place of the instance's ``run_retries``."""
 
 if TYPE_CHECKING:
     Result: TypeAlias = dg.MaterializeResult[None]
@@ -57,6 +67,17 @@ def days_of_run(tags: Mapping[str, str]) -> tuple[str, str]:
         return tags[PARTITION_NAME_TAG], tags[PARTITION_NAME_TAG]
     first = tags.get(ASSET_PARTITION_RANGE_START_TAG, "1")
     return first, tags.get(ASSET_PARTITION_RANGE_END_TAG, "0")
+
+
+def waits_for_retry(run: dg.DagsterRun) -> bool:
+    """Whether a failed run is to be repeated, and the repetition is not there yet."""
+    marked = run.tags.get(WILL_RETRY_TAG) == "true"
+    return marked and AUTO_RETRY_RUN_ID_TAG not in run.tags
+
+
+def backfill_of(run: dg.DagsterRun) -> str | None:
+    """Id of the backfill a run belongs to."""
+    return run.tags.get(BACKFILL_ID_TAG)
 
 
 def target_materialization(

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from embedding_pipeline.defs import backfills
-from embedding_pipeline.defs.orphans import end_orphans
+from embedding_pipeline.defs.compat import MAX_RETRIES
+from embedding_pipeline.defs.orphans import BUILD_TAG, end_orphans
 from embedding_pipeline.defs.promotion import JOB, gate_runs
-from embedding_pipeline.defs.writing import BUILD_TAG
+from embedding_pipeline.defs.repeats import remind
 
 if TYPE_CHECKING:
     from embedding_pipeline.clock import Clock
@@ -32,6 +33,9 @@ STEPS: Final = 4
 
 PRIORITY: Final = "-10"
 """Of the build's runs in the queue: new days go first."""
+
+CRASHES: Final = "5"
+"""Of one run, after which Dagster gives it up; where ``run_retries`` are on."""
 
 
 class Ticking:
@@ -121,7 +125,7 @@ class Ticking:
             build.backfill_id,
             ASSETS,
             days,
-            tags={BUILD_TAG: build.key, "dagster/priority": PRIORITY},
+            tags={BUILD_TAG: build.key, "dagster/priority": PRIORITY, MAX_RETRIES: CRASHES},
             title=f"Embed {len(days)} days in {build.target}",
             description=build.note,
         )
@@ -152,8 +156,10 @@ def build_sensor(settings_now: "Callable[[], Settings]") -> dg.SensorDefinition:
         from embedding_pipeline.clock import SystemClock
 
         settings, clock = settings_now(), SystemClock()
-        for run_id in end_orphans(context.instance):
+        for run_id in end_orphans(context.instance, clock):
             context.log.info("run %s: its process is gone; it counts as failed", run_id)
+        for done in remind(context.instance, clock):
+            context.log.info(done)
         with open_store(settings, clock) as store:
             result = asyncio.run(Ticking(context, settings, store, clock).run())
         asyncio.run(_drop_expired(context, settings))

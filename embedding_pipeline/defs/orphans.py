@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
+from embedding_pipeline.clock import SystemClock
+
 if TYPE_CHECKING:
+    from embedding_pipeline.clock import Clock
     from embedding_pipeline.state.owners import Owner
 
 PROCESS_TAG: Final = ".dagster/embedding_pipeline_process"
 """Which process a run is in. The prefix keeps it out of sight in the UI."""
+
+BUILD_TAG: Final = "embedding_pipeline/space_build"
+"""On every run of a shadow build: the build's key."""
+
+UNCLAIMED_SECONDS: Final = 600
+"""How long a run may be at work before its first step says which process it is in."""
 
 _UNFINISHED: Final = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -46,25 +55,42 @@ def claim(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
         instance.add_run_tags(run.run_id, process_tag(run.run_id))
 
 
-def end_orphans(instance: dg.DagsterInstance) -> list[str]:
+def is_ours(run: dg.DagsterRun) -> bool:
+    """Whether a run is of this pipeline, as far as it says so itself."""
+    return PROCESS_TAG in run.tags or BUILD_TAG in run.tags
+
+
+def end_orphans(instance: dg.DagsterInstance, clock: "Clock | None" = None) -> list[str]:
     """Mark our runs whose process is gone as failed; returns their ids.
 
     Where the instance retries runs (``run_retries``), Dagster does so then, within the same
     backfill: a crash does not end it.
     """
-    from embedding_pipeline.state.owners import ended
-
+    now = (clock or SystemClock()).now()
     found = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
-        owner = _owner(run)
-        if owner is not None and ended(owner):
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED)):
+        run = record.dagster_run
+        why = _why_gone(run, None if record.start_time is None else now - record.start_time)
+        if why:
             instance.report_run_failed(
-                run,
-                f"Process {owner.pid} ended without a word, as when it is killed. What it paid "
-                "for is in the cache: run the same days again.",
+                run, f"{why} What it paid for is in the cache: run the same days again."
             )
             found.append(run.run_id)
     return found
+
+
+def _why_gone(run: dg.DagsterRun, seconds: float | None) -> str:
+    """Why a run counts as dead; "" while it may live. ``seconds``: since it started."""
+    from embedding_pipeline.state.owners import ended
+
+    owner = _owner(run)
+    if owner is not None:
+        gone = ended(owner)
+        return f"Process {owner.pid} ended without a word, as when it is killed." if gone else ""
+    silent = seconds is not None and seconds > UNCLAIMED_SECONDS
+    if silent and BUILD_TAG in run.tags and run.status is dg.DagsterRunStatus.STARTED:
+        return f"It was started {seconds:.0f} seconds ago and no step of it has begun."
+    return ""
 
 
 def _owner(run: dg.DagsterRun) -> "Owner | None":

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from embedding_pipeline.defs.failures import told_plainly
+from embedding_pipeline.defs.orphans import BUILD_TAG, claim
 from embedding_pipeline.defs.resources import ConfigParam
-from embedding_pipeline.defs.writing import BUILD_TAG
 
 if TYPE_CHECKING:
     from embedding_pipeline.assembly.switching import Promotion
@@ -31,6 +31,7 @@ async def promote_space(context: dg.OpExecutionContext, settings: ConfigParam) -
     from embedding_pipeline.assembly.spaces import read_state, wanted
     from embedding_pipeline.assembly.switching import promote
 
+    claim(context.instance, context.run)
     build = read_state(settings).build
     if build is not None and build.key != context.run.tags.get(BUILD_TAG, build.key):
         return dg.Output(False, metadata={"superseded": dg.MetadataValue.bool(True)})

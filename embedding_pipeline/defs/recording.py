@@ -14,6 +14,7 @@ import dagster as dg
 
 from embedding_pipeline.defs.compat import Result
 from embedding_pipeline.defs.failures import PARTITION_ERRORS, blaming, told_plainly
+from embedding_pipeline.defs.orphans import claim
 from embedding_pipeline.defs.stopping import until_stopped
 from embedding_pipeline.errors import EmbeddingPipelineError
 
@@ -97,8 +98,11 @@ class Recorder:
 def recording(context: dg.AssetExecutionContext) -> Iterator[Recorder]:
     """Around the work of a step: whatever is finished in it is recorded, however it ends.
 
+    The run's process is on record from here on: should it die, it is not waited for.
+
     Raises dagster.Failure where the work raises an error of ours.
     """
+    claim(context.instance, context.run)
     recorder = Recorder(context)
     try:
         with told_plainly():

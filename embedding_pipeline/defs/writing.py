@@ -6,11 +6,12 @@ not keep the active one from readers. Does not belong here: the rules (``spaces.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from embedding_pipeline.defs import metadata
+from embedding_pipeline.defs.orphans import BUILD_TAG
 from embedding_pipeline.defs.recording import Recorder
 from embedding_pipeline.defs.resources import EmbedderResource
 from embedding_pipeline.defs.stopping import until_stopped
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from embedding_pipeline.spaces.choosing import Writing
     from embedding_pipeline.spaces.records import Target
     from embedding_pipeline.vectors.datasets import Datasets
-
-BUILD_TAG: Final = "embedding_pipeline/space_build"
-"""On every run of a shadow build: the build's key."""
 
 
 async def writing_of(
