@@ -89,9 +89,7 @@ class Case:
             "source": {
                 "kind": "files",
                 "path": str(self.folder / "data" / "{date}.jsonl"),
-                **(
-                    {"fields": {"document_id": "doc_key", "project": "source"}} if self.real else {}
-                ),
+                "fields": fields,
             },
             "dedup": {"near": False},
             "embedding": {"model": f"openai/text-embedding-3-{model}", "dimensions": dimensions},
