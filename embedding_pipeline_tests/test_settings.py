@@ -38,7 +38,7 @@ def test_without_a_file_the_defaults_hold() -> None:
     assert settings.model_spec.is_local
     assert settings.dimensions == settings.model_spec.native_dimensions
     assert settings.provider.kind == "openai"
-    assert (settings.on_outage, settings.batch_api) == ("fail", "off")
+    assert (settings.on_outage, settings.batch_api) == ("defer", "off")
 
 
 def test_the_file_that_comes_with_the_project_is_valid(
@@ -65,7 +65,7 @@ EVERYTHING: dict[str, Any] = {
     "cache": {"memory_mb": 0, "dtype": "float16"},
     "budgets": [],
     "prices": [],
-    "on_outage": "fail",
+    "on_outage": "degrade",
     "batch_api": "off",
     "alerts": {},
     "spaces": {"max_auto_cost_usd": 2, "keep_days": 7, "gate": {"k": 5}},

@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     cache: CacheConfig = CacheConfig()
     budgets: tuple[BudgetConfig, ...] = ()
     prices: tuple[PriceConfig, ...] = ()
-    on_outage: Literal["fail", "defer", "degrade"] = "fail"
+    on_outage: Literal["fail", "defer", "degrade"] = "defer"
     batch_api: Literal["off", "on", "auto"] = "off"
     spaces: SpacesConfig = SpacesConfig()
     alerts: AlertsConfig = AlertsConfig()

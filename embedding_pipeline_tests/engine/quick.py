@@ -36,13 +36,19 @@ class QuickClock:
         await asyncio.sleep(0)
 
 
-def settings_for(folder: Path, base_url: str, **sections: Mapping[str, Any]) -> Settings:
-    """Settings for the fake API, state and data below ``folder``; sections are merged in."""
+def settings_for(
+    folder: Path, base_url: str, *, on_outage: str = "fail", **sections: Mapping[str, Any]
+) -> Settings:
+    """Settings for the fake API, state and data below ``folder``; sections are merged in.
+
+    What is given up fails the run unless the test says otherwise: so errors are seen.
+    """
     tree: dict[str, Any] = {
         "data_dir": str(folder),
         "embedding": {"model": f"openai/{MODEL}"},
         "providers": [{"name": "openai", "kind": "openai", "base_url": base_url}],
         "retry": {"timeout_seconds": 0.5},
+        "on_outage": on_outage,
     }
     for name, values in sections.items():
         tree[name] = {**tree.get(name, {}), **values}

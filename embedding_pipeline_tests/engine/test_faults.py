@@ -62,12 +62,16 @@ def _texts(count: int, poisoned: Sequence[int] = ()) -> list[str]:
 
 
 async def _run(
-    folder: Path, texts: Sequence[str], *faults: Fault, seed: int = 0
+    folder: Path, texts: Sequence[str], *faults: Fault, seed: int = 0, on_outage: str = "fail"
 ) -> tuple[Outcome, Outcome, FakeOpenAI]:
     """One run under faults, then one without, everything redriven."""
     async with listening(FakeOpenAI()) as fake:
         settings = settings_for(
-            folder, fake.base_url, requests={"max_inputs": 10}, limits={"max_in_flight": 4}
+            folder,
+            fake.base_url,
+            on_outage=on_outage,
+            requests={"max_inputs": 10},
+            limits={"max_in_flight": 4},
         )
         prepare(settings, texts)
         fake.fault(*faults, seed=seed)
@@ -79,6 +83,7 @@ async def _run(
 def _assert_healed(second: Outcome, texts: Sequence[str]) -> None:
     assert_right(second, texts)
     assert second.error is None
+    assert not second.deferred
     assert len(second.vectors) == len(texts), "without faults every chunk has its vector"
 
 
@@ -186,7 +191,8 @@ def _schedule(seed: int) -> tuple[list[str], list[Fault]]:
 @pytest.mark.parametrize("seed", range(SCHEDULES))
 async def test_random_schedules_of_faults(seed: int, tmp_path: Path) -> None:
     texts, faults = _schedule(seed)
-    first, second, fake = await _run(tmp_path, texts, *faults, seed=seed)
+    on_outage = ("fail", "defer")[seed % 2]
+    first, second, fake = await _run(tmp_path, texts, *faults, seed=seed, on_outage=on_outage)
     assert_right(first, texts)
     assert first.error is None or isinstance(first.error, ProviderError)
     _assert_healed(second, texts)
