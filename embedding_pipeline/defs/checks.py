@@ -14,6 +14,7 @@ import dagster as dg
 
 from embedding_pipeline.defs import compat, metadata
 from embedding_pipeline.defs.compat import Evaluations
+from embedding_pipeline.defs.event_log import stored_together
 from embedding_pipeline.defs.materialized import Latest, latest_materializations
 from embedding_pipeline.defs.resources import EmbedderParam, StoreParam
 from embedding_pipeline.defs.stopping import until_stopped
@@ -129,9 +130,10 @@ async def evaluations(
     for spec in context.check_specs:
         if spec.key not in context.selected_asset_check_keys:
             continue
-        for partition in context.partition_keys:
-            verdict = await until_stopped(_verdict(judges[spec.name], partition))
-            yield _evaluation(spec, partition, verdict, made.get(partition))
+        with stored_together(context.instance):
+            for partition in context.partition_keys:
+                verdict = await until_stopped(_verdict(judges[spec.name], partition))
+                yield _evaluation(spec, partition, verdict, made.get(partition))
         yield compat.check_output(spec)
 
 

@@ -27,13 +27,15 @@ CONFIG_FILE: Final = "dagster.yaml"
 # Telemetry: nothing is reported from here, whatever the instance's own default. Compute logs:
 # Dagster would copy our standard output into files by way of child processes; a progress bar
 # does not survive that, and everything worth keeping is in the event log.
-_OVERRIDES: Final = {
+_OVERRIDES: Final[dict[str, object]] = {
     "telemetry": {"enabled": False},
     "compute_logs": {
         "module": "dagster._core.storage.noop_compute_log_manager",
         "class": "NoOpComputeLogManager",
     },
 }
+
+_STORAGE: Final = {"module": "embedding_pipeline.defs.event_log", "class": "BatchedSqliteStorage"}
 
 
 def dagster_home(settings: "Settings") -> Path:
@@ -58,7 +60,7 @@ def open_instance(settings: "Settings", home: Path | None = None) -> Iterator[dg
     folder = home or dagster_home(settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        instance = dg.DagsterInstance.from_ref(instance_ref(folder, _OVERRIDES))
+        instance = dg.DagsterInstance.from_ref(instance_ref(folder, _overrides(folder)))
     except (OSError, dg.DagsterError) as error:
         raise ConfigurationError(
             f"Dagster's history in {folder} cannot be opened: {error}; "
@@ -66,6 +68,13 @@ def open_instance(settings: "Settings", home: Path | None = None) -> Iterator[dg
         ) from error
     with instance:
         yield instance
+
+
+def _overrides(home: Path) -> dict[str, object]:
+    """What is ours in the instance; without a ``dagster.yaml`` the storage too, on its files."""
+    if (home / CONFIG_FILE).is_file():
+        return _OVERRIDES
+    return {**_OVERRIDES, "storage": {"custom": {**_STORAGE, "config": {"base_dir": str(home)}}}}
 
 
 def _usable(home: Path) -> Path:
