@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from embedding_pipeline.cli.asking import go_on
 from embedding_pipeline.cli.endings import FAILED
 from embedding_pipeline.cli.output import Column, count, emit, json_lines
 from embedding_pipeline.pipeline.words import usd
@@ -132,7 +133,7 @@ def drop(space: str, yes: bool, as_json: bool) -> None:
     settings = load_settings()
     found = resolve_target(settings, space).space
     if not yes:
-        click.confirm(f"Remove {found}, {_size(size_bytes(settings, found))}?", abort=True)
+        go_on(f"Remove {found}, {_size(size_bytes(settings, found))}?")
     gone = asyncio.run(drop_space(settings, found, _who()))
     if as_json:
         tree = {"space": str(gone.space), "days": gone.days, "size_bytes": gone.size_bytes}

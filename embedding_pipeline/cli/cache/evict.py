@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from embedding_pipeline.cli.asking import go_on
 from embedding_pipeline.cli.books import ask, attend
 from embedding_pipeline.cli.cache.spaces import active_spaces, numbers_of, require
 from embedding_pipeline.cli.cache.stats import megabytes
@@ -88,7 +89,7 @@ def purge(space: str, active_too: bool, yes: bool, as_json: bool) -> int:
     (use,) = (use for use in held if use.space_id == number)
     if not yes:
         what = f"Remove {use.entries:,} vectors ({megabytes(use.bytes)}) of {space}?"
-        click.confirm(what, abort=True, err=True)
+        go_on(what)
     return _tell(attend(settings, lambda store: upkeep.purge(store, number)), as_json)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from embedding_pipeline.cli.asking import go_on
 from embedding_pipeline.cli.backfill import refuse_the_impossible
 from embedding_pipeline.cli.cache.texts import TextsOptions, texts_options
 from embedding_pipeline.cli.output import json_lines
@@ -84,7 +85,7 @@ def warm(
             click.echo(json_lines({"plan": asdict(price), "done": None}))
         return NOT_ALLOWED if price.objections else 0
     if price.cost_nano_usd and not yes and sys.stdin.isatty():
-        click.confirm("Go on?", abort=True, err=True)
+        go_on("Go on?")
     with showing("Embedding") as meter:
         done = _warm(settings, options, project, price, meter)
     if as_json:
