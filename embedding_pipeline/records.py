@@ -166,6 +166,7 @@ class EmbeddingResult:
         attempts: the calls that failed before this one delivered.
         rate_headers: what the reply said about rate limits, as it came.
         limited_seconds: time spent waiting for permits of our own rate limit.
+        model: what the provider calls the model that answered; "" where it does not say.
     """
 
     vectors: Vectors
@@ -175,6 +176,7 @@ class EmbeddingResult:
     attempts: Sequence[Attempt] = field(default=())
     rate_headers: Mapping[str, str] = field(default_factory=dict)
     limited_seconds: float = 0.0
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

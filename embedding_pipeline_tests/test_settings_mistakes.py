@@ -301,12 +301,6 @@ def test_a_key_of_a_later_version_is_refused_rather_than_ignored(folder: Path, k
     assert message.endswith("; leave it out")
 
 
-def test_a_compatible_server_beside_others_is_not_available_yet(folder: Path) -> None:
-    other = {"name": "b", "kind": "compatible", "base_url": "https://x/v1"}
-    write(folder, {"providers": [{"name": "a", "kind": "openai"}, other]})
-    assert "providers is not available yet" in refused(NotAvailableYet)
-
-
 @pytest.mark.parametrize("url", [None, "https://r.openai.azure.com/openai/v1"])
 def test_azure_is_given_by_its_resource(folder: Path, url: str | None) -> None:
     azure = {"name": "azure", "kind": "azure", "base_url": url}

@@ -55,8 +55,18 @@ def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) 
     first, *others = in_order(settings)
     routes = [_route(settings, spec, first, key, clock)]
     routes += [_route(settings, spec, other, _key(other), clock) for other in others]
-    asked = Fallback(routes) if others else routes[0].breaking
+    asked = Fallback(_vouched_for(settings, routes, clock)) if others else routes[0].breaking
     return Retrying(asked, settings.retry, clock, random.Random())  # noqa: S311 - jitter
+
+
+def _vouched_for(settings: Settings, routes: "list[Route]", clock: Clock) -> "list[Route]":
+    """Compatible servers beside others are checked before they are used."""
+    from embedding_pipeline.assembly.vouching import vouched_for
+
+    unproven = {one.name: one for one in settings.providers if one.kind == "compatible"}
+    if not unproven:
+        return routes
+    return vouched_for(settings, routes, unproven, clock)
 
 
 def _route(

@@ -61,7 +61,7 @@ def parse_line(line: bytes, expected: Expected) -> Delivered | Failed:
         return Failed(digest, _code(entry, response), maybe_billed=status == 0)
     assert isinstance(response, dict)
     try:
-        vectors, usage = decode_body(response.get("body"), expected)
+        vectors, usage, _ = decode_body(response.get("body"), expected)
     except InvalidReply:
         return Failed(digest, UNTRUSTED, maybe_billed=True)
     return Delivered(digest, vectors, usage.input_tokens)

@@ -108,8 +108,10 @@ class OpenAIEmbedder(Embedder):
         if self._loop is not asyncio.get_running_loop():
             raise RuntimeError("an embedder belongs to the event loop that first used it")
         content, rates = await endpoint.post(body)
-        vectors, usage = decode_reply(content, self._expected(len(texts), len(body)))
-        return EmbeddingResult(vectors, usage, self.provider, rate_headers=rates)
+        reply = decode_reply(content, self._expected(len(texts), len(body)))
+        return EmbeddingResult(
+            reply.vectors, reply.usage, self.provider, rate_headers=rates, model=reply.model
+        )
 
     async def aclose(self) -> None:
         self._closed = True

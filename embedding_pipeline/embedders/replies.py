@@ -11,7 +11,7 @@ seen: vectors permuted under right-looking indexes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jiter
 import numpy as np
@@ -24,6 +24,7 @@ from embedding_pipeline.records import Usage, Vectors
 LEAST_NORM: Final = 0.99
 MOST_NORM: Final = 1.01
 FLOAT_BYTES: Final = 4
+MOST_NAME: Final = 255
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,25 @@ class _Doubt(Exception):
     """A check failed; says which and where, in words without content."""
 
 
-def decode_reply(content: bytes, expected: Expected) -> tuple[Vectors, Usage]:
-    """Vectors in the order of the texts, and what was billed.
+class Reply(NamedTuple):
+    """What is believed of a reply.
+
+    Attributes:
+        vectors: float32, shape ``(count, dimensions)``, perhaps read-only.
+        usage: what was billed.
+        model: the model's name as the server says it, or "".
+    """
+
+    vectors: Vectors
+    usage: Usage
+    model: str
+
+
+def decode_reply(content: bytes, expected: Expected) -> Reply:
+    """Vectors in the order of the texts, what was billed, and which model answered.
 
     Vectors arrive as base64 of little-endian float32, or as lists of numbers from servers
     that know nothing else. They are checked to have unit norm, and then left as they came.
-
-    Returns:
-        float32, shape ``(count, dimensions)``, perhaps read-only; and the usage.
 
     Raises:
         InvalidReply: any check failed.
@@ -65,14 +77,12 @@ def decode_reply(content: bytes, expected: Expected) -> tuple[Vectors, Usage]:
     return _believed(lambda: _decode(_parse(content), expected), expected)
 
 
-def decode_body(body: object, expected: Expected) -> tuple[Vectors, Usage]:
+def decode_body(body: object, expected: Expected) -> Reply:
     """The same for a reply that is parsed already. Raises InvalidReply."""
     return _believed(lambda: _decode(_object(body), expected), expected)
 
 
-def _believed(
-    decode: Callable[[], tuple[Vectors, Usage]], expected: Expected
-) -> tuple[Vectors, Usage]:
+def _believed(decode: Callable[[], Reply], expected: Expected) -> Reply:
     try:
         return decode()
     except _Doubt as doubt:
@@ -84,18 +94,20 @@ def _believed(
     )
 
 
-def _decode(reply: dict[str, Any], expected: Expected) -> tuple[Vectors, Usage]:
+def _decode(reply: dict[str, Any], expected: Expected) -> Reply:
     items = reply.get("data")
     if not isinstance(items, list):
         raise _Doubt("it has no list of items")
     if len(items) != expected.count:
         raise _Doubt(f"{len(items)} items for {expected.count} texts")
-    _check_model(reply.get("model"), expected.models)
+    model = reply.get("model")
+    _check_model(model, expected.models)
     usage = _usage(reply.get("usage"), expected.most_tokens)
     order = _order(items)
     vectors = _vectors(items, expected.dimensions)
     _check_norms(vectors)
-    return vectors if order is None else vectors[order], usage
+    vectors = vectors if order is None else vectors[order]
+    return Reply(vectors, usage, model[:MOST_NAME] if isinstance(model, str) else "")
 
 
 def _parse(content: bytes) -> dict[str, Any]:

@@ -22,9 +22,8 @@ def later(settings: "Settings") -> Iterator[tuple[str, str]]:
         yield "source.kind", "SQL sources"
     if settings.batch_api != "off":
         yield "batch_api", "the Batch API"
-    kinds = [provider.kind for provider in settings.providers]
-    if "local" in kinds or ("compatible" in kinds and len(kinds) > 1):
-        yield "providers", "local stand-ins, and compatible servers beside others"
+    if any(provider.kind == "local" for provider in settings.providers):
+        yield "providers", "local stand-ins"
 
 
 def _later_storage(settings: "Settings") -> Iterator[tuple[str, str]]:

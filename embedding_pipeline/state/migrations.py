@@ -62,6 +62,10 @@ def _add_submissions(connection: Connection) -> None:
     schema.submission_keys.create(connection, checkfirst=True)
 
 
+def _add_vouchers(connection: Connection) -> None:
+    schema.vouchers.create(connection, checkfirst=True)
+
+
 MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
     _create,
     _add_limits,
@@ -70,6 +74,7 @@ MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
     _add_budgets,
     _add_spaces,
     _add_submissions,
+    _add_vouchers,
 )
 LATEST: Final = len(MIGRATIONS)
 

@@ -310,3 +310,18 @@ submission_keys: Final = Table(
     sqlite_with_rowid=False,
 )
 """What is still out of each submission; a key is here as long as it is claimed for it."""
+
+vouchers: Final = Table(
+    "vouchers",
+    metadata,
+    Column("space_id", RowId, primary_key=True),
+    Column("provider", String(512), primary_key=True),  # its name, address and deployment
+    Column("model", String(255), nullable=False),  # as its replies called it
+    Column("verdict", String(16), nullable=False),  # same | other | "" while none is known
+    Column("similarity_ppm", Integer, nullable=False),  # the lowest, in millionths
+    Column("texts", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("holder", String(32), nullable=False),  # who checks until leased_until
+    Column("leased_until", BigInteger, nullable=False),
+)
+"""Whether a compatible server makes the vectors of a space: what a comparison has shown."""

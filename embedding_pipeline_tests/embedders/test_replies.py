@@ -37,7 +37,7 @@ def expected(count: int, dimensions: int = 6) -> Expected:
 
 
 def decode(reply: object, count: int, dimensions: int = 6) -> tuple[Vectors, int]:
-    vectors, usage = decode_reply(json.dumps(reply).encode(), expected(count, dimensions))
+    vectors, usage, _ = decode_reply(json.dumps(reply).encode(), expected(count, dimensions))
     return vectors, usage.input_tokens
 
 
@@ -118,7 +118,7 @@ def test_torn_and_scrambled_bytes_never_become_vectors(cut: int, noise: bytes) -
     body = json.dumps(reply).encode()
     spoilt = body[:cut] + noise + body[cut + len(noise) :]
     try:
-        found, _ = decode_reply(spoilt, expected(2))
+        found, *_ = decode_reply(spoilt, expected(2))
     except InvalidReply:
         return
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=0.011)

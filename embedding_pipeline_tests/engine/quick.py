@@ -36,9 +36,7 @@ class QuickClock:
         await asyncio.sleep(0)
 
 
-def settings_for(
-    folder: Path, base_url: str, *, on_outage: str = "fail", **sections: Mapping[str, Any]
-) -> Settings:
+def settings_for(folder: Path, base_url: str, **sections: Mapping[str, Any] | str) -> Settings:
     """Settings for the fake API, state and data below ``folder``; sections are merged in.
 
     What is given up fails the run unless the test says otherwise: so errors are seen.
@@ -48,8 +46,8 @@ def settings_for(
         "embedding": {"model": f"openai/{MODEL}"},
         "providers": [{"name": "openai", "kind": "openai", "base_url": base_url}],
         "retry": {"timeout_seconds": 0.5},
-        "on_outage": on_outage,
+        "on_outage": "fail",
     }
     for name, values in sections.items():
-        tree[name] = {**tree.get(name, {}), **values}
+        tree[name] = values if isinstance(values, str) else {**tree.get(name, {}), **values}
     return load_settings(tree)

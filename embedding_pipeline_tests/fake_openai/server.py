@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -27,7 +27,7 @@ from embedding_pipeline_tests.fake_openai.faults import (
     schedule_from_json,
 )
 from embedding_pipeline_tests.fake_openai.replies import REPLIES, Replies, says_the_same, usage_of
-from embedding_pipeline_tests.fake_openai.rules import Request, check
+from embedding_pipeline_tests.fake_openai.rules import MODELS, Request, check
 
 KEY = "sk-fake-0123456789abcdef"
 LARGEST_REQUEST = 256 * 2**20
@@ -42,12 +42,23 @@ class Options:
         latency: seconds between a request and its answer.
         precomputed: serve a few vectors over and over, count tokens by bytes.
         deployments: Azure's names, each with its model.
+        vectors_of: the model whose vectors it sends, whatever was asked for; "" for the one asked.
+        reported: what its replies call the model; "" for the usual.
     """
 
     keys: tuple[str, ...] = (KEY,)
     latency: float = 0.0
     precomputed: bool = False
     deployments: Mapping[str, str] = field(default_factory=dict)
+    vectors_of: str = ""
+    reported: str = ""
+
+    def disguise(self, request: Request) -> Request:
+        """The request, with the model that really answers."""
+        asked = request.model
+        made_by = MODELS[self.vectors_of or asked.name]
+        says = self.reported or asked.answers_as
+        return replace(request, model=replace(made_by, price=asked.price, answers_as=says))
 
 
 @dataclass
@@ -164,6 +175,7 @@ class FakeOpenAI:
         request = check(content, count_tokens=not self.options.precomputed)
         if isinstance(request, Answer):
             return _response(request)
+        request = self.options.disguise(request)
         refused, headers = self._limits.admit(
             request.model.name, request.estimate, time.monotonic()
         )
