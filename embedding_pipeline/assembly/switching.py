@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 
 from embedding_pipeline.alerts.outbox import file_alert
 from embedding_pipeline.assembly.parts import build_datasets, open_store
-from embedding_pipeline.assembly.planning import plan_spending
 from embedding_pipeline.assembly.spaces import SpacesState, active_target, wanted
 from embedding_pipeline.cache import database
 from embedding_pipeline.clock import Clock, SystemClock
@@ -24,14 +23,13 @@ from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.ledger import quarantine
 from embedding_pipeline.pipeline.accounting import representative_days
 from embedding_pipeline.pipeline.checks import all_checks
-from embedding_pipeline.pipeline.plan_words import sentences
 from embedding_pipeline.records import Space
 from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.spaces import builds, history
 from embedding_pipeline.spaces.comparison import stale_days
-from embedding_pipeline.spaces.decision import Move, OpenBuild, Price, World, was_active
+from embedding_pipeline.spaces.decision import Move, OpenBuild, World, was_active
 from embedding_pipeline.spaces.gate import GateReport, judge
-from embedding_pipeline.spaces.records import Action, Build, BuildState, Target
+from embedding_pipeline.spaces.records import UNPRICED, Action, Build, BuildState, Target
 from embedding_pipeline.spaces.sampling import draw
 from embedding_pipeline.state.store import Store
 from embedding_pipeline.vectors.atomic import replacing
@@ -94,6 +92,8 @@ def look(settings: Settings, store: Store, clock: Clock) -> World:
     datasets, asked = build_datasets(settings), wanted(settings)
     state = store.ask(SpacesState.read)
     days = expected_days(datasets, settings.start_date.isoformat())
+    stale = tuple(stale_days(datasets, days, asked))
+    priced = state.build is None or state.build.state in UNPRICED
     switches = [event for event in state.events if event.action is not Action.DROP]
     return World(
         wanted=asked,
@@ -101,16 +101,11 @@ def look(settings: Settings, store: Store, clock: Clock) -> World:
         last=switches[-1] if switches else None,
         build=state.build,
         days=len(days),
-        stale=tuple(stale_days(datasets, days, asked)),
+        stale=stale,
         limit_nano_usd=settings.spaces.max_auto_cost_nano_usd,
         now_ms=now_ms(clock),
+        chunks=sum(datasets.deduped_chunks(day).rows() for day in stale) if priced else 0,
     )
-
-
-async def price_of(settings: Settings, days: Sequence[str], clock: Clock) -> Price:
-    """What embedding ``days`` with the settings' model would cost, and who objects."""
-    plan = await plan_spending(settings, days, clock=clock)
-    return Price(plan.cost_nano_usd, plan.objections or (), " ".join(list(sentences(plan))[:2]))
 
 
 def now_ms(clock: Clock) -> int:
@@ -186,10 +181,10 @@ async def approve(settings: Settings, by: str, clock: Clock | None = None) -> Bu
                 f"no build of {asked} waits for approval; switch on model_change_sensor, or "
                 "embed the days with: embedding-pipeline backfill"
             )
-        if build.state not in (BuildState.WAITING, BuildState.FAILED):
+        if build.state not in (BuildState.PRICING, BuildState.WAITING, BuildState.FAILED):
             return build
         note = f"approved by {by}"
-        if build.state is BuildState.WAITING:
+        if build.state is not BuildState.FAILED:
             builds.move(connection, build, BuildState.BUILDING, note, at, approved_by=by)
         else:
             builds.move(connection, build, BuildState.CANCELLED, "begun anew", at)

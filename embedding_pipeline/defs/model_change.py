@@ -15,9 +15,10 @@ import dagster as dg
 
 from embedding_pipeline.defs import backfills
 from embedding_pipeline.defs.compat import MAX_RETRIES
-from embedding_pipeline.defs.orphans import BUILD_TAG, end_orphans
-from embedding_pipeline.defs.promotion import JOB, gate_runs
+from embedding_pipeline.defs.orphans import BUILD_TAG, STEP_TAG, end_orphans, runs_of
+from embedding_pipeline.defs.promotion import JOB, JUDGE, PRICE
 from embedding_pipeline.defs.repeats import remind
+from embedding_pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from embedding_pipeline.clock import Clock
@@ -56,20 +57,21 @@ class Ticking:
 
     async def run(self) -> dg.SensorResult | dg.SkipReason:
         """Take the steps; the result says what the last one was."""
-        from embedding_pipeline.spaces.decision import Idle, Launch, RunGate
+        from embedding_pipeline.spaces.decision import Idle, Launch, RunGate, RunPlan
 
         said: list[str] = []
         for _ in range(STEPS):
             step = await self._decide()
             said.append(await self._take(step))
-            if isinstance(step, Idle | Launch | RunGate):
+            if isinstance(step, Idle | Launch | RunGate | RunPlan):
                 break
         if self._requests:
             return dg.SensorResult(run_requests=self._requests)
         return dg.SkipReason("; ".join(said))
 
     async def _decide(self) -> "Step":
-        from embedding_pipeline.assembly.switching import look, price_of
+        from embedding_pipeline.assembly.pricing import price_of
+        from embedding_pipeline.assembly.switching import look
         from embedding_pipeline.spaces.decision import AskPrice, decide
 
         world = self._with_dagster(look(self._settings, self._store, self._clock))
@@ -86,15 +88,18 @@ class Ticking:
             self._context.log.info("backfill %s: its build is over, cancelled", name)
         if build is None:
             return world
-        running, ended = gate_runs(instance, build.key)
+        gate = runs_of(instance, JUDGE, build.key)
+        plan = runs_of(instance, PRICE, build.key, build.changed_at_ms)
         return replace(
             world,
             backfill=backfills.status_of(instance, build.backfill_id),
-            gate_running=running,
-            gate_runs=ended,
+            gate_running=gate[0],
+            gate_runs=gate[1],
+            plan_running=plan[0],
+            plan_runs=plan[1],
         )
 
-    async def _take(self, step: "Step") -> str:
+    async def _take(self, step: "Step") -> str:  # noqa: PLR0911 - one for each step
         """Take one step; returns it in words."""
         from embedding_pipeline.assembly import switching
         from embedding_pipeline.spaces import decision
@@ -110,8 +115,12 @@ class Ticking:
             case decision.Launch():
                 return await self._launch(step.days, again=step.again)
             case decision.RunGate():
-                return await self._ask_gate()
-        return step.why if isinstance(step, decision.Idle) else "its price could not be asked"
+                return await self._ask_for(JUDGE, "is complete: the gate is asked")
+            case decision.RunPlan():
+                return await self._ask_for(PRICE, "is being priced in a run")
+            case decision.Idle():
+                return step.why
+        return "its price could not be asked"
 
     async def _launch(self, days: tuple[str, ...], *, again: bool) -> str:
         """Put the attempt on record, then launch its backfill: in this order it happens once."""
@@ -131,21 +140,19 @@ class Ticking:
         )
         return f"launched backfill {build.backfill_id}: {len(days)} days in {build.target}"
 
-    async def _ask_gate(self) -> str:
+    async def _ask_for(self, what: str, said: str) -> str:
+        """Request a run about the open build; the same one until it has ended."""
         from embedding_pipeline.assembly.spaces import SpacesState
 
         build: Build | None = (await self._store.read(SpacesState.read)).build
         if build is None:
             return "another process was first"
-        _, ended = gate_runs(self._context.instance, build.key)
+        _, ended = runs_of(self._context.instance, what, build.key)
+        key = f"{build.key}:{what}:{build.attempts}:{ended}"
         self._requests.append(
-            dg.RunRequest(
-                run_key=f"{build.key}:{build.attempts}:{ended}",
-                job_name=JOB,
-                tags={BUILD_TAG: build.key},
-            )
+            dg.RunRequest(run_key=key, job_name=JOB, tags={BUILD_TAG: build.key, STEP_TAG: what})
         )
-        return f"{build.target} is complete: the gate is asked"
+        return f"{build.target} {said}"
 
 
 def build_sensor(settings_now: "Callable[[], Settings]") -> dg.SensorDefinition:
@@ -163,6 +170,7 @@ def build_sensor(settings_now: "Callable[[], Settings]") -> dg.SensorDefinition:
         with open_store(settings, clock) as store:
             result = asyncio.run(Ticking(context, settings, store, clock).run())
         asyncio.run(_drop_expired(context, settings))
+        asyncio.run(_tell_people(context, settings))
         return result
 
     return dg.SensorDefinition(
@@ -189,3 +197,18 @@ async def _drop_expired(context: dg.SensorEvaluationContext, settings: "Settings
             gone.size_bytes,
             settings.spaces.keep_days,
         )
+
+
+async def _tell_people(context: dg.SensorEvaluationContext, settings: "Settings") -> None:
+    """Send what a person is to know, where there is a webhook; a build never ends for it."""
+    from embedding_pipeline.assembly.watching import send_alerts
+
+    if settings.alerts.webhook_url_env is None:
+        return
+    try:
+        delivery = await send_alerts(settings)
+    except ConfigurationError as error:
+        context.log.warning("an alert could not be sent: %s", error)
+        return
+    if delivery.problem:
+        context.log.warning("an alert could not be sent: %s", delivery.problem)

@@ -23,6 +23,9 @@ PROCESS_TAG: Final = ".dagster/embedding_pipeline_process"
 BUILD_TAG: Final = "embedding_pipeline/space_build"
 """On every run of a shadow build: the build's key."""
 
+STEP_TAG: Final = "embedding_pipeline/space_step"
+"""On a run that makes nothing: what it is to say of the build."""
+
 UNCLAIMED_SECONDS: Final = 600
 """How long a run may be at work before its first step says which process it is in."""
 
@@ -43,6 +46,15 @@ def process_tag(run_id: str) -> dict[str, str]:
 
     here = this_process()
     return {PROCESS_TAG: json.dumps([here.host, here.pid, here.started, run_id])}
+
+
+def runs_of(
+    instance: dg.DagsterInstance, step: str, key: str, since_ms: int = 0
+) -> tuple[bool, int]:
+    """Whether a run for a step of a build is under way, and how many ended since an instant."""
+    records = instance.get_run_records(dg.RunsFilter(tags={BUILD_TAG: key, STEP_TAG: step}))
+    ends = [record.end_time or 0.0 for record in records if record.dagster_run.is_finished]
+    return len(ends) < len(records), sum(end * 1000 >= since_ms for end in ends)
 
 
 def claim(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

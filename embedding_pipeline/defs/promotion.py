@@ -1,4 +1,4 @@
-"""The job ``space_promotion``: the gate judges a complete space, and promotes it.
+"""The job ``space_promotion``: what a build costs, where that takes a run; then the gate.
 
 Belongs here: the run, and its report in the UI. Does not belong here: judging
 (``spaces.gate``) or switching (``assembly.switching``).
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from embedding_pipeline.defs.failures import told_plainly
-from embedding_pipeline.defs.orphans import BUILD_TAG, claim
+from embedding_pipeline.defs.orphans import BUILD_TAG, STEP_TAG, claim
+from embedding_pipeline.defs.pricing import price_space
 from embedding_pipeline.defs.resources import ConfigParam
 
 if TYPE_CHECKING:
@@ -17,13 +18,11 @@ if TYPE_CHECKING:
     from embedding_pipeline.spaces.gate import GateReport
 
 JOB: Final = "space_promotion"
+PRICE: Final = "price"
+JUDGE: Final = "judge"
+"""What a run is to say of the build; a run that somebody launched by hand judges."""
+
 _BAR: Final = 40
-
-
-def gate_runs(instance: dg.DagsterInstance, key: str) -> tuple[bool, int]:
-    """Whether a run of the gate for a build is under way, and how many have ended."""
-    runs = instance.get_runs(dg.RunsFilter(job_name=JOB, tags={BUILD_TAG: key}))
-    return any(not run.is_finished for run in runs), sum(run.is_finished for run in runs)
 
 
 async def promote_space(context: dg.OpExecutionContext, settings: ConfigParam) -> dg.Output[bool]:
@@ -32,6 +31,8 @@ async def promote_space(context: dg.OpExecutionContext, settings: ConfigParam) -
     from embedding_pipeline.assembly.switching import promote
 
     claim(context.instance, context.run)
+    if context.run.tags.get(STEP_TAG) == PRICE:
+        return await price_space(context, settings)
     build = read_state(settings).build
     if build is not None and build.key != context.run.tags.get(BUILD_TAG, build.key):
         return dg.Output(False, metadata={"superseded": dg.MetadataValue.bool(True)})
@@ -99,7 +100,10 @@ def build_promotion_job() -> dg.JobDefinition:
     """The job; it has no asset, because it makes none."""
     op = dg.op(name="promote_space")(promote_space)
 
-    @dg.job(name=JOB, description="Judge the space the settings ask for, and promote it.")
+    @dg.job(
+        name=JOB,
+        description="Judge the space the settings ask for, and promote it; first, what it costs.",
+    )
     def job() -> None:
         op()
 

@@ -90,10 +90,13 @@ def move(
     now_ms: int,
     *,
     approved_by: str | None = None,
+    cost_nano_usd: int | None = None,
     report: Mapping[str, Any] | None = None,
 ) -> bool:
     """Change the state, unless another process did so first; says which."""
     changes: dict[str, Any] = {"state": state.value, "note": note, "changed_at": now_ms}
+    if cost_nano_usd is not None:
+        changes["cost_nano_usd"] = cost_nano_usd
     if approved_by is not None:
         changes["approved_by"] = approved_by
     if report is not None:

@@ -16,7 +16,12 @@ from embedding_pipeline.records import Space
 from embedding_pipeline.spaces.records import Action, Build, BuildState, Event, Target
 
 MAX_ATTEMPTS: Final = 3
-"""Backfills, and runs of the gate, that may fail before a person is asked."""
+"""Backfills, runs of the gate, and runs for a price that may fail before a person is asked."""
+
+IN_A_TICK: Final = 20_000
+"""Chunks that are priced in the sensor's tick, which Dagster cuts off after 60 seconds: at
+most two seconds' work on two cores, and time for a machine that is busy. More are priced in a
+run."""
 
 ASK_AGAIN_MS: Final = 15 * 60 * 1000
 """How long a change that a budget does not allow waits until its price is asked again."""
@@ -63,6 +68,9 @@ class World:
         gate_running: a run of the gate for this build is under way.
         gate_runs: runs of the gate that ended without a verdict.
         price: what the plan said, once it was asked.
+        chunks: of the stale days, where their price may have to be asked.
+        plan_running: a run is about to say what the build costs.
+        plan_runs: such runs that ended since the build last changed.
     """
 
     wanted: Target
@@ -77,6 +85,9 @@ class World:
     gate_running: bool = False
     gate_runs: int = 0
     price: Price | None = None
+    chunks: int = 0
+    plan_running: bool = False
+    plan_runs: int = 0
 
     @property
     def same_space(self) -> bool:
@@ -94,6 +105,11 @@ class Idle:
 @dataclass(frozen=True)
 class AskPrice:
     """Plan the change, and decide again with its price."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Let a run say what the open build costs: it takes longer than a tick may."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +148,7 @@ class SwitchView:
     """The space is the active one already; only its length changes, and nothing is judged."""
 
 
-Step: TypeAlias = Idle | AskPrice | OpenBuild | Move | Launch | RunGate | SwitchView
+Step: TypeAlias = Idle | AskPrice | RunPlan | OpenBuild | Move | Launch | RunGate | SwitchView
 
 
 def decide(world: World) -> Step:
@@ -176,13 +192,18 @@ def _rolled_back(world: World) -> bool:
 def _without_build(world: World) -> Step:
     if not world.stale:
         return OpenBuild(BuildState.BUILDING, 0, "every day is there already")
+    if world.price is None and world.chunks > IN_A_TICK:
+        return OpenBuild(BuildState.PRICING, 0, "a run of space_promotion is to say what it costs")
     if world.price is None:
         return AskPrice()
-    objection = _objection(world.price, world.limit_nano_usd)
-    cost = world.price.cost_nano_usd or 0
-    if objection:
-        return OpenBuild(BuildState.WAITING, cost, objection)
-    return OpenBuild(BuildState.BUILDING, cost, world.price.words)
+    state, note = priced(world.price, world.limit_nano_usd)
+    return OpenBuild(state, world.price.cost_nano_usd or 0, note)
+
+
+def priced(price: Price, limit_nano_usd: int) -> tuple[BuildState, str]:
+    """Whether a build may go on at a price, or waits for a person; and why."""
+    objection = _objection(price, limit_nano_usd)
+    return (BuildState.WAITING, objection) if objection else (BuildState.BUILDING, price.words)
 
 
 def _objection(price: Price, limit_nano_usd: int) -> str:
@@ -206,6 +227,8 @@ def _objection(price: Price, limit_nano_usd: int) -> str:
 def _with_build(world: World, build: Build) -> Step:
     if build.state is BuildState.WAITING:
         return _waiting(world, build)
+    if build.state is BuildState.PRICING:
+        return _pricing(world, build)
     if build.state is not BuildState.BUILDING:
         return Idle(f"{build.target}: {build.state.value}: {build.note}")
     if world.backfill is Backfill.ACTIVE:
@@ -218,12 +241,33 @@ def _waiting(world: World, build: Build) -> Step:
     affordable = build.cost_nano_usd <= world.limit_nano_usd
     if not affordable or world.now_ms - build.changed_at_ms < ASK_AGAIN_MS:
         return Idle(f"{build.target} waits: {build.note}")
+    if world.price is None and world.chunks > IN_A_TICK:
+        return _plan_again(world, build)
     if world.price is None:
         return AskPrice()
-    objection = _objection(world.price, world.limit_nano_usd)
-    if objection:
-        return Move(BuildState.WAITING, objection)
-    return Move(BuildState.BUILDING, f"allowed now: {world.price.words}")
+    return Move(*priced(world.price, world.limit_nano_usd))
+
+
+def _plan_again(world: World, build: Build) -> Step:
+    if world.plan_running or world.plan_runs >= MAX_ATTEMPTS:
+        return Idle(f"{build.target} waits: {build.note}")
+    return RunPlan()
+
+
+def _pricing(world: World, build: Build) -> Step:
+    """Nothing is known of its cost; it is not begun."""
+    if not world.stale:
+        return Move(BuildState.BUILDING, "every day is there already")
+    if world.plan_running:
+        return Idle(f"{build.target}: a run of space_promotion is planning what it costs")
+    if world.plan_runs < MAX_ATTEMPTS:
+        return RunPlan()
+    return Move(
+        BuildState.FAILED,
+        f"the price of {build.target} could not be found in {world.plan_runs} runs; see the "
+        "failed runs, mend them, and: embedding-pipeline spaces promote --approve",
+        alert=True,
+    )
 
 
 def _incomplete(world: World, build: Build) -> Step:

@@ -68,6 +68,7 @@ class Event:
 class BuildState(StrEnum):
     """Where a build is. Each name says what it waits for."""
 
+    PRICING = "pricing"  # a run is to say what it costs
     WAITING = "waiting"  # too dear: a person has to approve it
     BUILDING = "building"  # backfills are made until no day is stale
     REFUSED = "refused"  # complete, and the gate says no
@@ -76,8 +77,17 @@ class BuildState(StrEnum):
     CANCELLED = "cancelled"  # the settings ask for something else now
 
 
-OPEN: Final = (BuildState.WAITING, BuildState.BUILDING, BuildState.REFUSED, BuildState.FAILED)
+OPEN: Final = (
+    BuildState.PRICING,
+    BuildState.WAITING,
+    BuildState.BUILDING,
+    BuildState.REFUSED,
+    BuildState.FAILED,
+)
 """States of a build whose target is still what the settings ask for."""
+
+UNPRICED: Final = (BuildState.PRICING, BuildState.WAITING)
+"""States in which a price is asked for; nothing is spent."""
 
 BOTH: Final = (BuildState.BUILDING, BuildState.REFUSED, BuildState.FAILED)
 """States in which a new day is embedded in the active space and in the build's."""

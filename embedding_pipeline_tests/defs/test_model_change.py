@@ -9,7 +9,6 @@ import yaml
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 import embedding_pipeline
-from embedding_pipeline.assembly.spaces import read_state
 from embedding_pipeline.defs.compat import range_tags
 from embedding_pipeline.defs.instance import open_instance
 from embedding_pipeline.defs.model_change import ASSETS, SENSOR
@@ -117,32 +116,6 @@ def test_a_crash_after_the_attempt_was_recorded_launches_it_once(
     assert f"launched backfill {backfill.backfill_id}" in tick(project, instance)
     assert "is being built by backfill" in tick(project, instance)
     assert [one.backfill_id for one in instance.get_backfills()] == [backfill.backfill_id]
-
-
-def test_what_is_too_dear_waits_and_says_its_price(
-    project: Project, instance: dg.DagsterInstance
-) -> None:
-    from embedding_pipeline.assembly.switching import approve
-
-    ask_for(project, "small")
-    project.run(instance, *DAYS)
-    spent = project.api.books.cost_nano_usd
-    ask_for(project, "large", spaces={"max_auto_cost_usd": "0.000001"})
-    said = tick(project, instance)
-    assert "more than spaces.max_auto_cost_usd" in said
-    assert "$0.0000" in said
-    assert "waits" in tick(project, instance)
-    project.run(instance, DAYS[0])
-    assert not instance.get_backfills()
-    assert project.api.books.cost_nano_usd == spent
-    assert served() == SMALL
-    import asyncio
-
-    asyncio.run(approve(project.settings, "somebody"))
-    assert "launched backfill" in tick(project, instance)
-    build = read_state(project.settings).build
-    assert build is not None
-    assert build.approved_by == "somebody"
 
 
 def test_a_second_change_cancels_the_first_and_its_runs_spend_nothing(

@@ -9,6 +9,7 @@ from embedding_pipeline.records import Space
 from embedding_pipeline.spaces.choosing import first_active, served, writing
 from embedding_pipeline.spaces.decision import (
     ASK_AGAIN_MS,
+    IN_A_TICK,
     MAX_ATTEMPTS,
     AskPrice,
     Backfill,
@@ -18,11 +19,12 @@ from embedding_pipeline.spaces.decision import (
     OpenBuild,
     Price,
     RunGate,
+    RunPlan,
     SwitchView,
     World,
     decide,
 )
-from embedding_pipeline.spaces.records import Action, Build, BuildState, Event, Target
+from embedding_pipeline.spaces.records import UNPRICED, Action, Build, BuildState, Event, Target
 
 OLD = Target("openai/old", Space("openai", "old", "", 1536), 1536)
 NEW = Target("openai/new", Space("openai", "new", "", 3072), 3072)
@@ -68,6 +70,23 @@ def test_a_budget_that_has_room_again_lets_it_go_on() -> None:
     assert on.state is BuildState.BUILDING
     dear = replace(waits, cost_nano_usd=10**12)
     assert isinstance(decide(world(build=dear, price=CHEAP)), Idle)
+
+
+def test_what_takes_longer_than_a_tick_is_priced_in_a_run() -> None:
+    large = world(chunks=IN_A_TICK + 1)
+    opened = decide(large)
+    assert isinstance(opened, OpenBuild)
+    assert opened.state is BuildState.PRICING
+    pricing = replace(large, build=build(BuildState.PRICING))
+    assert decide(pricing) == RunPlan()
+    assert isinstance(decide(replace(pricing, plan_running=True)), Idle)
+    gone = decide(replace(pricing, plan_runs=MAX_ATTEMPTS))
+    assert isinstance(gone, Move)
+    assert (gone.state, gone.alert) == (BuildState.FAILED, True)
+    waits = replace(large, build=build(BuildState.WAITING, changed_at_ms=NOW - ASK_AGAIN_MS))
+    assert decide(waits) == RunPlan()
+    assert isinstance(decide(replace(waits, plan_running=True)), Idle)
+    assert isinstance(decide(replace(waits, plan_runs=MAX_ATTEMPTS)), Idle)
 
 
 def test_one_backfill_at_a_time_and_the_same_one_again_after_a_crash() -> None:
@@ -137,6 +156,9 @@ worlds = st.builds(
     backfill=st.sampled_from(Backfill),
     gate_running=st.booleans(),
     gate_runs=st.integers(0, 4),
+    chunks=st.sampled_from([0, IN_A_TICK + 1]),
+    plan_running=st.booleans(),
+    plan_runs=st.integers(0, 4),
     price=st.none() | st.sampled_from([CHEAP, DEAR, Price(None), Price(10, ("no",))]),
 )
 
@@ -151,6 +173,12 @@ def test_what_always_holds(seen: World) -> None:
         assert seen.backfill is not Backfill.ACTIVE
         assert step.days == seen.stale
         assert seen.build.attempts < MAX_ATTEMPTS or step.again
+    if isinstance(step, AskPrice):  # only what a tick has time for
+        assert seen.chunks <= IN_A_TICK
+    if isinstance(step, RunPlan):  # of one build, that spends nothing, and one at a time
+        assert seen.build is not None
+        assert seen.build.state in UNPRICED
+        assert not seen.plan_running
     if isinstance(step, RunGate | SwitchView):  # never with a day missing
         assert not seen.stale
     if isinstance(step, OpenBuild) and step.state is BuildState.BUILDING and seen.stale:
@@ -175,7 +203,7 @@ def test_a_run_always_keeps_the_active_space_complete(seen: World, back: Target 
 
 
 def test_a_run_of_a_build_that_is_over_writes_nothing() -> None:
-    for state in (BuildState.CANCELLED, BuildState.WAITING, BuildState.FAILED):
+    for state in (BuildState.CANCELLED, *UNPRICED, BuildState.FAILED):
         assert writing(NEW, OLD, build(state), tagged="abc").superseded
     assert writing(NEW, OLD, None, tagged="abc").superseded
     assert writing(NEW, OLD, build(), tagged="abc").targets == (NEW,)
