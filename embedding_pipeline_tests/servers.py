@@ -57,7 +57,7 @@ def _preexec() -> Callable[[], None] | None:
 
 
 @contextmanager
-def _running(
+def running(
     command: Sequence[str], log: Path, stop: signal.Signals, *, drop_root: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
@@ -78,7 +78,7 @@ def _running(
             process.wait()
 
 
-def _await(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+def await_ready(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -108,8 +108,8 @@ def postgres_in(folder: Path) -> Iterator[str]:
     server = [str(programs / "postgres"), "-D", str(data), "-k", str(folder)]
     for setting in ("listen_addresses=", "fsync=off", "full_page_writes=off"):
         server += ["-c", setting]
-    with _running(server, log, signal.SIGINT, drop_root=True) as process:
-        _await(lambda: b"ready to accept" in log.read_bytes(), process, log)
+    with running(server, log, signal.SIGINT, drop_root=True) as process:
+        await_ready(lambda: b"ready to accept" in log.read_bytes(), process, log)
         yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
 
 
@@ -145,10 +145,10 @@ def redis_in(folder: Path, *options: str) -> Iterator[str]:
     socket, log = folder / "redis.sock", folder / "redis.log"
     socket.unlink(missing_ok=True)
     command = [str(found[0]), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
-    with _running(
+    with running(
         [*command, "--save", "", "--appendonly", "no", *options], log, signal.SIGTERM
     ) as process:
-        _await(socket.exists, process, log)
+        await_ready(socket.exists, process, log)
         yield f"unix://{socket}"
 
 

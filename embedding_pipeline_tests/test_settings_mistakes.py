@@ -283,11 +283,33 @@ def test_odd_money(folder: Path, tree: dict[str, Any], message: str) -> None:
     assert message in refused()
 
 
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"state_url": None}, "state_url: needed when data_dir is in an object store"),
+        ({"partitions": {}}, "partitions.start_date: needed when data_dir is in an object"),
+        ({"data_dir": "s3://key:secret@bucket/data"}, "credentials and options come from the env"),
+    ],
+)
+def test_datasets_in_an_object_store_need_the_rest_elsewhere(
+    folder: Path, tree: dict[str, Any], message: str
+) -> None:
+    whole = {
+        "data_dir": "s3://bucket/data",
+        "state_url": "sqlite:///state.db",
+        "partitions": {"start_date": "2026-01-01"},
+    }
+    write(folder, whole)
+    assert load_settings().data_url == "s3://bucket/data"
+    assert load_settings().data_path == folder / ".embedding_pipeline"
+    write(folder, {key: value for key, value in {**whole, **tree}.items() if value})
+    assert message in refused()
+
+
 # --- not yet -------------------------------------------------------------------------------------
 
 LATER: dict[str, Any] = {
     "source.kind": {"source": {"kind": "sql"}, "partitions": {"start_date": "2026-01-01"}},
-    "data_dir": {"data_dir": "s3://bucket/data"},
     "batch_api": {"batch_api": "auto"},
     "providers": {"providers": [{"name": "here", "kind": "local"}]},
 }

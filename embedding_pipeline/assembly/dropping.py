@@ -5,9 +5,9 @@ belong here: when a space's time is over (``spaces.history``). What is in the ca
 there: it was paid for, and the cache has bounds of its own.
 """
 
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection
@@ -41,15 +41,16 @@ class Dropped:
 
 def size_bytes(settings: Settings, space: Space) -> int:
     """Bytes of all files of a space."""
-    files = (file for folder in _folders(settings, space) for file in folder.glob("*.parquet"))
-    return sum(file.stat().st_size for file in files)
+    storage = build_datasets(settings).storage
+    with _edge():
+        return sum(file.size for name in _FOLDERS for file in storage.files(f"{name}/{space.slug}"))
 
 
 async def drop(settings: Settings, space: Space, by: str, clock: Clock | None = None) -> Dropped:
     """Remove the files of a space, for good.
 
-    The folders are moved away in the transaction that records it, so that nobody can make
-    the space active in between; what a crash leaves of them is removed with the next drop.
+    The folders are given up in the transaction that records it, so that nobody can make
+    the space active in between; what a crash leaves of them goes with the next drop.
 
     Raises:
         ConfigurationError: the space is active, or being built, or not there.
@@ -74,11 +75,14 @@ async def drop(settings: Settings, space: Space, by: str, clock: Clock | None = 
         if build is not None and build.target.space == space:
             raise ConfigurationError(f"{space} is being built; set embedding.model back first")
         history.append(connection, Action.DROP, target, by=by, now_ms=at)
-        _move_away(settings, space, at)
+        with _edge():
+            for name in _FOLDERS:
+                datasets.storage.discard(f"{name}/{space.slug}")
 
     with open_store(settings, clock) as store:
         await store.write(work)
-    _sweep(settings)
+    for name in _FOLDERS:
+        datasets.storage.clear_discarded(name)
     return Dropped(space, len(days), size)
 
 
@@ -97,20 +101,9 @@ async def drop_expired(settings: Settings, clock: Clock | None = None) -> list[D
     return [await drop(settings, space, "spaces.keep_days", clock) for space in over]
 
 
-def _folders(settings: Settings, space: Space) -> list[Path]:
-    return [settings.data_path / name / space.slug for name in _FOLDERS]
-
-
-def _move_away(settings: Settings, space: Space, at: int) -> None:
-    for folder in _folders(settings, space):
-        if folder.is_dir():
-            try:
-                folder.rename(folder.with_name(f".dropped-{at}-{folder.name}"))
-            except OSError as exc:
-                raise DataError(f"{folder} cannot be removed: {exc.strerror}") from exc
-
-
-def _sweep(settings: Settings) -> None:
-    for name in _FOLDERS:
-        for folder in (settings.data_path / name).glob(".dropped-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+@contextmanager
+def _edge() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise DataError(f"the files of a space cannot be removed: {exc}") from exc

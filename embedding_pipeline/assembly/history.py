@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Final, TypeVar
 
 import pyarrow.parquet as pq
@@ -23,12 +22,11 @@ from embedding_pipeline.pipeline.history.advice import Advice, Circumstances, ad
 from embedding_pipeline.pipeline.history.figures import History, NearCopies, Overlap, Spending
 from embedding_pipeline.pipeline.history.report import render, spending_table
 from embedding_pipeline.settings.tree import Settings
-from embedding_pipeline.vectors.atomic import replacing
 
 T = TypeVar("T")
 
 REPORT: Final = "cost_history/report.html"
-SPENDING: Final = "spending.parquet"
+SPENDING: Final = "cost_history/spending.parquet"
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def circumstances(settings: Settings) -> Circumstances:
     )
 
 
-def write_report(settings: Settings, found: CostHistory, clock: Clock | None = None) -> Path:
+def write_report(settings: Settings, found: CostHistory, clock: Clock | None = None) -> str:
     """Write the page and its figures under ``data_dir``, replacing those before. Blocking.
 
     Returns:
@@ -123,12 +121,12 @@ def write_report(settings: Settings, found: CostHistory, clock: Clock | None = N
     """
     now = datetime.fromtimestamp((clock or SystemClock()).now(), settings.zone)
     made = f"As of {now:%Y-%m-%d %H:%M} ({settings.partitions.timezone})"
-    path = settings.data_path / REPORT
+    storage = build_datasets(settings).storage
+    place = storage.location(REPORT)
     try:
-        with replacing(path) as temporary:
-            temporary.write_text(render(found.history, found.advice, made), encoding="utf-8")
-        with replacing(path.with_name(SPENDING)) as temporary:
-            pq.write_table(spending_table(found.history.spending), temporary)
+        storage.write(REPORT, render(found.history, found.advice, made).encode())
+        with storage.replacing(SPENDING) as sink:
+            pq.write_table(spending_table(found.history.spending), sink)
     except OSError as exc:
-        raise DataError(f"{path} cannot be written: {exc.strerror}") from exc
-    return path
+        raise DataError(f"{place} cannot be written: {exc.strerror or exc}") from exc
+    return place

@@ -11,7 +11,9 @@ from typing import Final
 
 from embedding_pipeline.assembly.memory import share_one_heap
 from embedding_pipeline.clock import Clock, SystemClock
+from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.ledger.budgets import Budgets
+from embedding_pipeline.remote import StorageError
 from embedding_pipeline.settings.demo_start import pin_demo_start
 from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.sources.base import ChunkSource
@@ -19,6 +21,9 @@ from embedding_pipeline.sources.opening import open_source
 from embedding_pipeline.state.store import Store
 from embedding_pipeline.tokens import TokenCounter, default_counter
 from embedding_pipeline.vectors.datasets import Datasets
+from embedding_pipeline.vectors.local_storage import LocalStorage
+from embedding_pipeline.vectors.object_storage import ObjectStorage
+from embedding_pipeline.vectors.storage import Storage
 
 _SQLITE: Final = "sqlite:///"
 
@@ -26,7 +31,22 @@ _SQLITE: Final = "sqlite:///"
 def build_datasets(settings: Settings) -> Datasets:
     """The datasets under ``data_dir``. Whoever works on them wants ``share_one_heap``."""
     share_one_heap()
-    return Datasets(settings.data_path)
+    return Datasets(build_storage(settings))
+
+
+def build_storage(settings: Settings) -> Storage:
+    """Where datasets are kept.
+
+    Raises:
+        MissingExtra: the object store's client is not installed.
+        ConfigurationError: it cannot be made from these settings and environment.
+    """
+    if settings.data_url is None:
+        return LocalStorage(settings.data_path)
+    try:
+        return ObjectStorage(settings.data_url)
+    except StorageError as exc:
+        raise ConfigurationError(f"data_dir: {exc}") from exc
 
 
 def build_counter(settings: Settings) -> TokenCounter:  # noqa: ARG001 - the seam for a choice

@@ -32,7 +32,6 @@ from embedding_pipeline.spaces.gate import GateReport, judge
 from embedding_pipeline.spaces.records import UNPRICED, Action, Build, BuildState, Target
 from embedding_pipeline.spaces.sampling import draw
 from embedding_pipeline.state.store import Store
-from embedding_pipeline.vectors.atomic import replacing
 from embedding_pipeline.vectors.datasets import Datasets
 
 SEED: Final = 7
@@ -302,9 +301,8 @@ def _keep_report(settings: Settings, target: Target, report: Mapping[str, Any]) 
     """The gate's latest report on a space as a file, for whoever wants to look or plot."""
     if not report:
         return
-    file = settings.data_path / "gate_reports" / f"{target.space.slug}.json"
-    with replacing(file) as temporary:
-        temporary.write_text(json.dumps(report, indent=2))
+    storage, name = build_datasets(settings).storage, f"gate_reports/{target.space.slug}.json"
+    storage.write(name, json.dumps(report, indent=2).encode())
 
 
 @dataclass(frozen=True)

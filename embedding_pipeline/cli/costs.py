@@ -104,8 +104,8 @@ def _report(settings: "Settings") -> str:
     from embedding_pipeline.assembly.history import cost_history, write_report
 
     found = asyncio.run(cost_history(settings))
-    path = write_report(settings, found)
-    return "\n".join([*(f"{one.title}. {one.text}" for one in found.advice), str(path)])
+    place = write_report(settings, found)
+    return "\n".join([*(f"{one.title}. {one.text}" for one in found.advice), place])
 
 
 def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:

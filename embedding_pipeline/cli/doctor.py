@@ -140,6 +140,19 @@ def _settings(settings: "Settings") -> Finding:
     )
 
 
+def _storage(settings: "Settings") -> Finding:
+    """Whether ``data_dir`` can be reached; that it takes writes shows with the first run."""
+    from embedding_pipeline.assembly.parts import build_storage
+
+    if settings.data_url is None:
+        return Finding(Status.OK, "datasets", f"in {settings.data_path}")
+    try:
+        folders = build_storage(settings).folders("")
+    except OSError as error:
+        return Finding(Status.FAIL, "datasets", str(error))
+    return Finding(Status.OK, "datasets", f"{settings.data_url} answers, {len(folders)} datasets")
+
+
 def _disk(settings: "Settings") -> Finding:
     place = _existing(settings.data_path)
     if not os.access(place, os.W_OK | os.X_OK):
@@ -300,6 +313,7 @@ def _refused(url: str, status: int) -> Finding:
 
 _CHECKS: Final[tuple[tuple[str, Callable[["Settings"], Finding]], ...]] = (
     ("disk", _disk),
+    ("datasets", _storage),
     ("state", _state),
     ("redis", _redis),
     ("source", _source),

@@ -208,7 +208,7 @@ def _file(file: "PartitionFile", shown: Sequence[str]) -> dict[str, dg.MetadataV
     described: dict[str, dg.MetadataValue] = {
         "dagster/partition_row_count": dg.MetadataValue.int(file.rows()),
         "dagster/column_schema": dg.TableSchemaMetadataValue(_columns(file.schema)),
-        "path": dg.MetadataValue.path(str(file.path)),
+        "path": dg.MetadataValue.path(file.location),
     }
     if shown:
         described["preview"] = _preview(file, shown)

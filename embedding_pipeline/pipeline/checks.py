@@ -8,6 +8,7 @@ A missing or damaged file is a failed verdict like any other. An empty partition
 
 from collections.abc import Callable, Mapping, Set
 from functools import wraps
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Final, ParamSpec
 
@@ -108,8 +109,9 @@ def single_space(datasets: Datasets, space: Space, dimensions: int, partition: s
     """The file's own word, its folder and the settings name one space, and one length."""
     file = datasets.served_embeddings(space, partition, dimensions)
     found = file.provenance().space
-    figures = {"space": str(found), "expected": str(space), "folder": file.path.parent.name}
-    if found != space or file.path.parent.name != found.slug:
+    folder = PurePosixPath(file.name).parent.name
+    figures = {"space": str(found), "expected": str(space), "folder": folder}
+    if found != space or folder != found.slug:
         problem = f"{file.name} holds vectors of {found}, not of {space}"
         return CheckVerdict(False, f"{problem}; {file.remedy}", figures)
     return CheckVerdict(True, f"All {file.rows()} vectors are of {space}.", figures)

@@ -30,8 +30,9 @@ from embedding_pipeline.vectors.partition import PartitionFile
 class Scratch(Datasets):
     """Datasets in a folder of their own; ``raw_chunks`` that were made already are shared."""
 
-    def __init__(self, root: Path, made: Datasets) -> None:
-        super().__init__(root)
+    def __init__(self, folder: Path, made: Datasets) -> None:
+        super().__init__(folder)
+        self._folder = folder
         self._made = made
 
     def raw_chunks(self, day: str) -> PartitionFile:
@@ -41,7 +42,7 @@ class Scratch(Datasets):
 
     def forget(self, day: str) -> None:
         """Remove what was made here of a day."""
-        for path in self.root.glob(f"**/{day}.parquet"):
+        for path in self._folder.glob(f"**/{day}.parquet"):
             path.unlink()
 
 

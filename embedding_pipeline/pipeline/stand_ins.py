@@ -128,9 +128,9 @@ class StandInDay:
         self._stack.close()
 
     def _settle(self) -> None:
-        keep = self._file.path if self._ids else None
+        keep = self._file.name if self._ids else None
         for file in self._datasets.stand_in_files(self._partition):
-            if file.path != keep:
+            if file.name != keep:
                 file.remove()
         if not self._old_kept:
             return

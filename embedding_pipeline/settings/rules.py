@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 def later(settings: "Settings") -> Iterator[tuple[str, str]]:
     """Keys that ask for what this version does not have."""
-    yield from _later_storage(settings)
     if settings.source.kind == "sql":
         yield "source.kind", "SQL sources"
     if settings.batch_api != "off":
@@ -26,14 +25,10 @@ def later(settings: "Settings") -> Iterator[tuple[str, str]]:
         yield "providers", "local stand-ins"
 
 
-def _later_storage(settings: "Settings") -> Iterator[tuple[str, str]]:
-    if "://" in settings.data_dir:
-        yield "data_dir", "object storage for datasets"
-
-
 def contradictions(settings: "Settings") -> Iterator[str]:
     """What cannot be meant together, one line each, with the key and the remedy."""
     yield from _odd_prices(settings)
+    yield from _odd_storage(settings)
     try:
         spec = settings.model_spec
     except ConfigurationError as exc:
@@ -59,6 +54,24 @@ def contradictions(settings: "Settings") -> Iterator[str]:
         )
     yield from _odd_providers(settings.providers)
     yield from _odd_budgets(settings, spec)
+
+
+def _odd_storage(settings: "Settings") -> Iterator[str]:
+    url = settings.data_url
+    if url is None:
+        return
+    if "@" in url or "?" in url:
+        yield "data_dir: an address only; credentials and options come from the environment"
+    if settings.state_url is None:
+        yield (
+            "state_url: needed when data_dir is in an object store, which cannot hold the state; "
+            "give a database, such as postgresql://user:password@host/name"
+        )
+    if settings.partitions.start_date is None and settings.source.kind == "demo":
+        yield (
+            "partitions.start_date: needed when data_dir is in an object store; set the day of "
+            "the first partition"
+        )
 
 
 def _odd_prices(settings: "Settings") -> Iterator[str]:

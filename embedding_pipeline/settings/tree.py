@@ -40,6 +40,7 @@ from embedding_pipeline.embedders.config import ProviderConfig, RetryConfig
 from embedding_pipeline.ledger.config import BudgetConfig, PriceConfig
 from embedding_pipeline.limits.config import LimitsConfig, TenantConfig
 from embedding_pipeline.planning.config import RequestsConfig
+from embedding_pipeline.remote import is_remote
 from embedding_pipeline.settings.demo_start import demo_start
 from embedding_pipeline.settings.environment import PREFIX, file_content, settings_file
 from embedding_pipeline.settings.rules import contradictions
@@ -128,8 +129,20 @@ class Settings(BaseSettings):
 
     @property
     def data_path(self) -> Path:
-        """``data_dir`` as an absolute path; a relative one starts at the settings file."""
-        return (self._base / Path(self.data_dir).expanduser()).resolve()
+        """The folder for what stays on this machine: ``data_dir``, an absolute path.
+
+        A relative one starts at the settings file. When ``data_dir`` is in an object store,
+        it is the default folder, for logs and Dagster's history.
+        """
+        place = self.data_dir.removeprefix("file://")
+        if self.data_url is not None:
+            place = str(type(self).model_fields["data_dir"].default)
+        return (self._base / Path(place).expanduser()).resolve()
+
+    @property
+    def data_url(self) -> str | None:
+        """``data_dir`` when it is the address of an object store."""
+        return self.data_dir if is_remote(self.data_dir) else None
 
     @property
     def state(self) -> str:

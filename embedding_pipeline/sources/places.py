@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import IO, Any, Final
 
-from embedding_pipeline.errors import SourceError
+from embedding_pipeline.errors import MissingExtra, SourceError
+from embedding_pipeline.remote import StorageError, file_system
 from embedding_pipeline.sources.lines import BadFile
 
 DATE: Final = "{date}"
@@ -76,17 +77,17 @@ class Place:
         url: the glob as it stands in the settings.
 
     Raises:
-        SourceError: no such protocol, or its package is not installed.
+        MissingExtra: the store's client is not installed.
+        SourceError: no such protocol.
     """
 
     def __init__(self, url: str) -> None:
-        from fsspec.core import url_to_fs
         from fsspec.implementations.local import LocalFileSystem
 
         self.url = url
         self.dated = DATE in url
         with _reaching(url):
-            self._fs, self._pattern = url_to_fs(url)
+            self._fs, self._pattern = file_system(url)
         self._local = isinstance(self._fs, LocalFileSystem)
         self._fixed = _fixed_part(self._pattern)
 
@@ -203,11 +204,14 @@ def _reaching(path: str) -> Iterator[None]:
         raise SourceError(f"{path} is not there; correct source.path") from exc
     except PermissionError as exc:
         raise SourceError(f"{path} may not be read; give this user permission to read it") from exc
+    except MissingExtra:
+        raise
     except ImportError as exc:
         raise SourceError(
-            f"{path} needs a package that is not installed ({exc}); install it, or the extra "
-            f"for this store: pip install 'embedding-pipeline[s3]' or '[gcs]'"
+            f"{path} needs a package that is not installed ({exc}); install it"
         ) from exc
+    except StorageError as exc:
+        raise SourceError(f"source.path: {exc}") from exc
     except Exception as exc:
         raise SourceError(
             f"{path} cannot be reached ({type(exc).__name__}: {exc}); "

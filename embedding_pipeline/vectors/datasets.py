@@ -25,8 +25,10 @@ from embedding_pipeline.records import (
     embeddings_schema,
 )
 from embedding_pipeline.vectors.columns import with_view
+from embedding_pipeline.vectors.local_storage import LocalStorage
 from embedding_pipeline.vectors.partition import BATCH_ROWS, PartitionFile
 from embedding_pipeline.vectors.provenance import NO_RECIPE, Provenance, Recipe
+from embedding_pipeline.vectors.storage import Storage, StoredFile
 from embedding_pipeline.vectors.writing import PartitionWriter
 
 STAND_INS: Final = "stand_ins"
@@ -51,7 +53,7 @@ class EmbeddingsFile(PartitionFile):
         found = self._parse(self._metadata_of(parquet))
         if (found.space, found.dimensions) != (self.space, self.dimensions):
             raise DataError(
-                f"{self.path} holds vectors of {found.space} at {found.dimensions} dimensions, "
+                f"{self.location} holds vectors of {found.space} at {found.dimensions} dimensions, "
                 f"not of {self.space} at {self.dimensions}; {self.remedy}"
             )
         super().verify(parquet)
@@ -60,7 +62,7 @@ class EmbeddingsFile(PartitionFile):
         try:
             return Provenance.from_metadata(metadata)
         except (KeyError, ValueError, TypeError) as error:
-            raise DataError(f"{self.path} does not say what made it; {self.remedy}") from error
+            raise DataError(f"{self.location} does not say what made it; {self.remedy}") from error
 
     @contextmanager
     def vectors_writer(
@@ -95,7 +97,7 @@ class ServedEmbeddings(EmbeddingsFile):
         EmbeddingsFile(
             self.asset,
             self.day,
-            self.root,
+            self.storage,
             self.name,
             embeddings_schema(length),
             self.space,
@@ -128,13 +130,18 @@ class VectorsWriter:
 
 
 class Datasets:
-    """Every dataset below one folder, by asset and day (``YYYY-MM-DD``).
+    """Every dataset in one place (a folder, or a ``Storage``), by asset and day (``YYYY-MM-DD``).
 
     All methods raise DataError when the day is not one.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, place: Path | Storage) -> None:
+        self.storage = LocalStorage(place) if isinstance(place, Path) else place
+
+    @property
+    def root(self) -> Path:
+        """The folder, when the place is one of this machine."""
+        return Path(self.storage.location())
 
     def raw_chunks(self, day: str) -> PartitionFile:
         """All chunks of a day."""
@@ -158,7 +165,7 @@ class Datasets:
         ``family`` names what the signatures depend on: those of two families do not mix.
         """
         name = f"signatures/{family}/{day}.parquet"
-        return PartitionFile("signatures", _day(day), self.root, name, schema)
+        return PartitionFile("signatures", _day(day), self.storage, name, schema)
 
     def cost_summary(self, day: str) -> PartitionFile:
         """What a day cost."""
@@ -170,7 +177,7 @@ class Datasets:
         return EmbeddingsFile(
             asset="embeddings",
             day=_day(day),
-            root=self.root,
+            storage=self.storage,
             name=f"embeddings/{space.slug}/{day}.parquet",
             schema=embeddings_schema(length),
             space=space,
@@ -192,7 +199,7 @@ class Datasets:
     def derived_chunks(self, space: Space, day: str) -> PartitionFile:
         """Chunks of a day whose vector is not of exactly their text; no file when none is."""
         name = f"derived_chunks/{space.slug}/{day}.parquet"
-        return PartitionFile("embeddings", _day(day), self.root, name, DERIVED_CHUNKS)
+        return PartitionFile("embeddings", _day(day), self.storage, name, DERIVED_CHUNKS)
 
     def stand_ins(self, space: Space, day: str) -> EmbeddingsFile:
         """Vectors of ``space`` that stand in for real ones of a day; no file when none do."""
@@ -203,8 +210,9 @@ class Datasets:
         """Every file of stand-ins of a day, of whatever space."""
         schema = embeddings_schema(1)
         return [
-            PartitionFile(STAND_INS, day, self.root, str(path.relative_to(self.root)), schema)
-            for path in sorted((self.root / STAND_INS).glob(f"*/{_day(day)}.parquet"))
+            PartitionFile(STAND_INS, day, self.storage, name, schema)
+            for folder in self.storage.folders(STAND_INS)
+            if self.storage.exists(name := f"{STAND_INS}/{folder}/{_day(day)}.parquet")
         ]
 
     def embedded_days(self, space: Space) -> list[str]:
@@ -213,20 +221,31 @@ class Datasets:
 
     def days(self, asset: str) -> list[str]:
         """The days that ``asset`` has a file of its own for, oldest first."""
-        return sorted(
-            path.stem for path in (self.root / asset).glob("*.parquet") if _is_day(path.stem)
-        )
+        with _listing(asset):
+            found = self.storage.files(asset)
+        stems = (file.name.removesuffix(".parquet") for file in found if _is_parquet(file))
+        return [stem for stem in stems if _is_day(stem)]
+
+    def embeddings_files(self) -> list[tuple[str, str, int]]:
+        """Folder, day and bytes of every file of vectors, of whatever space. Raises DataError."""
+        with _listing("embeddings"):
+            return [
+                (folder, file.name.removesuffix(".parquet"), file.size)
+                for folder in self.storage.folders("embeddings")
+                for file in self.storage.files(f"embeddings/{folder}")
+                if _is_parquet(file)
+            ]
 
     def found_embeddings(self, folder: str, day: str) -> EmbeddingsFile:
         """A file of vectors in a space's folder, as what it says it is. Raises DataError."""
         name = f"embeddings/{folder}/{_day(day)}.parquet"
         metadata = PartitionFile(
-            "embeddings", day, self.root, name, embeddings_schema(1)
+            "embeddings", day, self.storage, name, embeddings_schema(1)
         ).metadata()
         try:
             found = Provenance.from_metadata(metadata)
         except (KeyError, ValueError, TypeError) as error:
-            raise DataError(f"{self.root / name} does not say what made it") from error
+            raise DataError(f"{self.storage.location(name)} does not say what made it") from error
         return self.embeddings(found.space, day, found.dimensions)
 
     def spaces(self) -> list[Space]:
@@ -235,23 +254,37 @@ class Datasets:
         A folder whose file says nothing readable is left out.
         """
         found = set()
-        for folder in sorted((self.root / "embeddings").glob("[!.]*/")):
-            days = self.days(f"embeddings/{folder.name}")
-            space = self._space_in(folder.name, days[-1]) if days else None
+        with _listing("embeddings"):
+            folders = self.storage.folders("embeddings")
+        for folder in folders:
+            days = self.days(f"embeddings/{folder}")
+            space = self._space_in(folder, days[-1]) if days else None
             if space is not None:
                 found.add(space)
         return sorted(found)
 
     def _space_in(self, slug: str, day: str) -> Space | None:
         name = f"embeddings/{slug}/{day}.parquet"
-        file = PartitionFile("embeddings", day, self.root, name, embeddings_schema(1))
+        file = PartitionFile("embeddings", day, self.storage, name, embeddings_schema(1))
         try:
             return Provenance.from_metadata(file.metadata()).space
         except (DataError, KeyError, ValueError, TypeError):
             return None
 
     def _file(self, asset: str, day: str, schema: pa.Schema) -> PartitionFile:
-        return PartitionFile(asset, _day(day), self.root, f"{asset}/{day}.parquet", schema)
+        return PartitionFile(asset, _day(day), self.storage, f"{asset}/{day}.parquet", schema)
+
+
+@contextmanager
+def _listing(asset: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"the files of {asset} cannot be listed: {error}") from error
+
+
+def _is_parquet(file: StoredFile) -> bool:
+    return file.name.endswith(".parquet") and not file.name.startswith(".")
 
 
 def _is_day(text: str) -> bool:

@@ -6,7 +6,7 @@ file system say into a DataError with a remedy. Does not belong here: where file
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedding_pipeline.errors import DataError
-from embedding_pipeline.vectors.atomic import replacing
+from embedding_pipeline.remote import StorageError
+from embedding_pipeline.vectors.storage import Storage, Writable
 from embedding_pipeline.vectors.writing import PartitionWriter, refuse_nulls
 
 BATCH_ROWS = 1024
@@ -29,21 +30,26 @@ class PartitionFile:
     Attributes:
         asset: name of the asset the file belongs to.
         day: the partition, ``YYYY-MM-DD``.
-        root: ``data_dir``.
-        name: the file's path below ``root``.
+        storage: ``data_dir``.
+        name: the file's path below it.
         schema: what its columns must be, on writing and on reading.
     """
 
     asset: str
     day: str
-    root: Path
+    storage: Storage
     name: str
     schema: pa.Schema
 
     @property
+    def location(self) -> str:
+        """Where the file is, for people: a path or a URL."""
+        return self.storage.location(self.name)
+
+    @property
     def path(self) -> Path:
-        """Where the file is."""
-        return self.root / self.name
+        """Where the file is, when ``data_dir`` is a folder of this machine."""
+        return Path(self.location)
 
     @property
     def remedy(self) -> str:
@@ -52,12 +58,13 @@ class PartitionFile:
 
     def exists(self) -> bool:
         """Whether the partition was ever made."""
-        return self.path.is_file()
+        with self.edge():
+            return self.storage.exists(self.name)
 
     def remove(self) -> None:
         """Remove the file, if there is one. Raises DataError."""
         with self.edge():
-            self.path.unlink(missing_ok=True)
+            self.storage.remove(self.name)
 
     @contextmanager
     def open(self) -> Iterator["OpenPartition"]:
@@ -95,7 +102,7 @@ class PartitionFile:
         A block that raises leaves the old file as it was. Raises DataError when a
         batch does not fit the schema or the disk does not take it.
         """
-        with self._replacing() as path, PartitionWriter(path, self.schema, self.edge) as writer:
+        with self._replacing() as sink, PartitionWriter(sink, self.schema, self.edge) as writer:
             writer.annotate(metadata or {})
             yield writer
 
@@ -104,7 +111,7 @@ class PartitionFile:
         found = parquet.schema_arrow.remove_metadata()
         if not found.equals(self.schema):
             raise DataError(
-                f"{self.path} does not have the columns of {self.asset} "
+                f"{self.location} does not have the columns of {self.asset} "
                 f"({_difference(found, self.schema)}); {self.remedy}"
             )
 
@@ -120,33 +127,38 @@ class PartitionFile:
             yield
         except FileNotFoundError as error:
             raise DataError(
-                f"{self.asset} has no partition {self.day} ({self.path}); {self.remedy}"
+                f"{self.asset} has no partition {self.day} ({self.location}); {self.remedy}"
             ) from error
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(self._explain(error)) from error
 
     def _explain(self, error: Exception) -> str:
+        if isinstance(error, StorageError):
+            return f"{self.asset} {self.day}: {error}"
         if isinstance(error, OSError) and error.strerror:
-            return f"{self.asset} {self.day}: {self.path} cannot be used: {error.strerror}"
+            return f"{self.asset} {self.day}: {self.location} cannot be used: {error.strerror}"
         detail = str(error).partition("\n")[0][:200]
-        return f"{self.asset} {self.day}: {self.path} is damaged ({detail}); {self.remedy}"
+        return f"{self.asset} {self.day}: {self.location} is damaged ({detail}); {self.remedy}"
 
     @contextmanager
     def _parquet(self) -> Iterator[pq.ParquetFile]:
         # pre_buffer, on by default, would hold the whole file in memory while streaming
-        with self.edge():
-            parquet = pq.ParquetFile(self.path, pre_buffer=False, page_checksum_verification=True)
-        with parquet:
+        with ExitStack() as closing:
+            with self.edge():
+                source = closing.enter_context(self.storage.open(self.name))
+                parquet = closing.enter_context(
+                    pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+                )
             yield parquet
 
     @contextmanager
-    def _replacing(self) -> Iterator[Path]:
-        """``replacing`` with its own errors made ours, and those of the block untouched."""
-        replacement = replacing(self.path)
+    def _replacing(self) -> Iterator[Writable]:
+        """``Storage.replacing`` with its own errors made ours, and those of the block untouched."""
+        replacement = self.storage.replacing(self.name)
         with self.edge():
-            temporary = replacement.__enter__()
+            sink = replacement.__enter__()
         try:
-            yield temporary
+            yield sink
         except BaseException as error:
             replacement.__exit__(type(error), error, error.__traceback__)
             raise
@@ -171,7 +183,9 @@ class OpenPartition:
         footer = self._parquet.metadata
         groups = sum(footer.row_group(n).num_rows for n in range(footer.num_row_groups))
         if groups != footer.num_rows:
-            raise DataError(f"{self.file.path} is damaged (row counts differ); {self.file.remedy}")
+            raise DataError(
+                f"{self.file.location} is damaged (row counts differ); {self.file.remedy}"
+            )
 
     def iter_batches(
         self, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
@@ -243,14 +257,14 @@ class OpenPartition:
         try:
             refuse_nulls(batch)
         except DataError as error:
-            raise DataError(f"{self.file.path}: {error}; {self.file.remedy}") from None
+            raise DataError(f"{self.file.location}: {error}; {self.file.remedy}") from None
 
     def _expect(self, group: int, rows: int) -> None:
         """Page headers have no checksum: a damaged one can silently end a column early."""
         promised = self._parquet.metadata.row_group(group).num_rows
         if rows != promised:
             raise DataError(
-                f"{self.file.path} is damaged (a row group of {promised} rows gave {rows}); "
+                f"{self.file.location} is damaged (a row group of {promised} rows gave {rows}); "
                 f"{self.file.remedy}"
             )
 

@@ -130,8 +130,8 @@ def _require_whole(file: EmbeddingsFile) -> None:
     without = counts.get("quarantined", 0) + deferred
     if rows + without != counts.get("chunks", rows + without):
         raise DataError(
-            f"{file.path} has {rows} vectors of {counts['chunks']} chunks, and reasons for only "
-            f"{without} of those without; {file.remedy}"
+            f"{file.location} has {rows} vectors of {counts['chunks']} chunks, and reasons for "
+            f"only {without} of those without; {file.remedy}"
         )
     if deferred:
         log.warning("%d chunks of %s are deferred and have no vector yet", deferred, file.day)

@@ -129,5 +129,7 @@ def _texts(datasets: Datasets, day: str, hits: Sequence[Hit]) -> Mapping[str, st
         found = chunks.find("chunk_id", pa.array(sorted(wanted)), ["chunk_id", "text"])
     texts = dict(zip(*found.to_pydict().values(), strict=True))
     if strays := wanted - texts.keys():
-        raise DataError(f"{min(strays)!r} has a vector but is not in {file.path}; {file.remedy}")
+        raise DataError(
+            f"{min(strays)!r} has a vector but is not in {file.location}; {file.remedy}"
+        )
     return texts

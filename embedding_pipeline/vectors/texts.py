@@ -33,7 +33,7 @@ class Texts:
             if batch is None:
                 raise DataError(
                     f"{len(missing)} vectors, {min(missing)!r} for one, belong to no chunk "
-                    f"of {self._chunks.path}; {self._chunks.remedy}"
+                    f"of {self._chunks.location}; {self._chunks.remedy}"
                 )
             known.update(_matching(batch, missing))
             missing.difference_update(known)

@@ -6,7 +6,6 @@ file goes, or that it replaces another (``partition``).
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedding_pipeline.errors import DataError
+from embedding_pipeline.vectors.storage import Writable
 
 ROW_GROUP_BYTES: Final = 8 << 20
 """Rows are gathered up to this size: what a writer and a reader hold at a time."""
@@ -30,7 +30,7 @@ class PartitionWriter:
     """
 
     def __init__(
-        self, path: Path, schema: pa.Schema, edge: Callable[[], AbstractContextManager[None]]
+        self, sink: Writable, schema: pa.Schema, edge: Callable[[], AbstractContextManager[None]]
     ) -> None:
         self.rows = 0
         self._schema = schema
@@ -38,7 +38,7 @@ class PartitionWriter:
         self._pending: list[pa.RecordBatch] = []
         self._pending_bytes = 0
         with edge():
-            self._parquet = pq.ParquetWriter(path, schema, **_options(schema))
+            self._parquet = pq.ParquetWriter(sink, schema, **_options(schema))
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append the rows of ``batch``. Raises DataError when they do not fit the schema."""

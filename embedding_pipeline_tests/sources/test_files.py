@@ -164,7 +164,7 @@ def test_a_file_without_any_date_is_reported_once(folder: Folder, reasons: Reaso
     [
         ("/no/such/folder/{date}.jsonl", "create the folder"),
         ("/no/such/folder/*.jsonl", "create the folder"),
-        ("nope://bucket/{date}", "check source.path, its protocol"),
+        ("nope://bucket/{date}", "source.path: nope://.* cannot be reached .*; check the address"),
         ("hdfs://host/{date}.jsonl", "needs a package|cannot be reached"),
     ],
 )

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from embedding_pipeline.vectors.datasets import Datasets
+from embedding_pipeline_tests.object_store import s3_bucket, s3_server
+
+__all__ = ["datasets", "s3_bucket", "s3_server"]
 
 
 @pytest.fixture

@@ -82,9 +82,8 @@ def _rows(file: PartitionFile) -> Iterator[tuple[str, str, int, int, int]]:
 def stored(datasets: Datasets) -> list[Stored]:
     """The vectors in files, by space and dimensions."""
     sums: dict[tuple[Space, int], list[int]] = {}
-    for path in sorted((datasets.root / "embeddings").glob("*/*.parquet")):
-        size = path.stat().st_size
-        found = _rows_of(datasets, path.parent.name, path.stem)
+    for folder, day, size in datasets.embeddings_files():
+        found = _rows_of(datasets, folder, day)
         if found is not None:
             space, dimensions, rows = found
             known = sums.setdefault((space, dimensions), [0, 0])

@@ -85,9 +85,9 @@ async def test_a_damaged_file_does_not_take_the_report_down(settings: Settings) 
     found = await cost_history(settings)
     assert found.history.partitions == 1
     assert found.history.overlap is None
-    path = write_report(settings, found)
-    assert "Costs of embedding" in path.read_text()
-    assert (path.parent / "spending.parquet").exists()
+    assert write_report(settings, found) == str(data / "cost_history" / "report.html")
+    assert "Costs of embedding" in (data / "cost_history" / "report.html").read_text()
+    assert (data / "cost_history" / "spending.parquet").exists()
 
 
 async def test_nothing_there_is_an_empty_history(tmp_path: Path) -> None:
