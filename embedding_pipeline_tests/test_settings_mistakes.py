@@ -309,7 +309,6 @@ def test_datasets_in_an_object_store_need_the_rest_elsewhere(
 # --- not yet -------------------------------------------------------------------------------------
 
 LATER: dict[str, Any] = {
-    "source.kind": {"source": {"kind": "sql"}, "partitions": {"start_date": "2026-01-01"}},
     "batch_api": {"batch_api": "auto"},
     "providers": {"providers": [{"name": "here", "kind": "local"}]},
 }

@@ -15,6 +15,7 @@ from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.ledger.budgets import Budgets
 from embedding_pipeline.remote import StorageError
 from embedding_pipeline.settings.demo_start import pin_demo_start
+from embedding_pipeline.settings.environment import source_url
 from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.sources.base import ChunkSource
 from embedding_pipeline.sources.opening import open_source
@@ -63,12 +64,13 @@ def build_source(settings: Settings) -> ChunkSource:
     """The source the settings name. The demo's first day is kept from here on."""
     if settings.source.kind == "demo":
         pin_demo_start(settings)
-    return open_source(settings.source, settings.start_date)
+    return peek_source(settings)
 
 
 def peek_source(settings: Settings) -> ChunkSource:
     """The source the settings name, for looking only: nothing is kept of it."""
-    return open_source(settings.source, settings.start_date)
+    url = source_url(settings.source) if settings.source.kind == "sql" else ""
+    return open_source(settings.source, settings.start_date, url, settings.partitions.timezone)
 
 
 def state_file(settings: Settings) -> Path | None:

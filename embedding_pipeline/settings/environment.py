@@ -14,6 +14,7 @@ from embedding_pipeline.alerts.config import AlertsConfig
 from embedding_pipeline.embedders.config import ProviderConfig
 from embedding_pipeline.errors import SettingsError
 from embedding_pipeline.settings.yaml_file import read_yaml
+from embedding_pipeline.sources.config import SourceConfig
 
 PREFIX: Final = "EMBEDDING_PIPELINE_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
@@ -45,6 +46,23 @@ def api_key(provider: ProviderConfig) -> SecretStr | None:
     """The provider's key from the environment variable its settings name."""
     value = os.environ.get(provider.api_key_env, "").strip()
     return SecretStr(value) if value else None
+
+
+def source_url(source: SourceConfig) -> str:
+    """The database of a source of kind ``sql``.
+
+    Raises:
+        SettingsError: the variable that is to hold it is empty.
+    """
+    if source.url is not None:
+        return source.url
+    value = os.environ.get(source.url_env or "", "").strip()
+    if not value:
+        raise SettingsError(
+            f"source.url_env: the variable {source.url_env} holds nothing; put the database's "
+            "address into it, such as postgresql://user:password@host/name"
+        )
+    return value
 
 
 def webhook_url(alerts: AlertsConfig) -> SecretStr:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 def later(settings: "Settings") -> Iterator[tuple[str, str]]:
     """Keys that ask for what this version does not have."""
-    if settings.source.kind == "sql":
-        yield "source.kind", "SQL sources"
     if settings.batch_api != "off":
         yield "batch_api", "the Batch API"
     if any(provider.kind == "local" for provider in settings.providers):

@@ -4,9 +4,15 @@ Belongs here: the frozen values and the combinations that cannot be meant. Does
 not belong here: opening anything, or refusing what this version does not have.
 """
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_PARAMETER: Final = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
+"""As SQLAlchemy finds them: not in ``::type``, not in ``10:30``."""
+
+_PASSWORD: Final = re.compile(r"://[^/@]*:[^/@]+@")
 
 Column = Annotated[str, Field(min_length=1)]
 
@@ -43,7 +49,9 @@ class SourceConfig(BaseModel):
         kind: ``demo`` (the documentation inside this Python), ``files`` or ``sql``.
         path: for ``files``: an fsspec glob, usually with ``{date}`` (``YYYY-MM-DD``).
         query: for ``sql``: a query with ``:start`` and ``:end``.
-        url: for ``sql``: the database.
+        url: for ``sql``: the database, without a password.
+        url_env: for ``sql``: the variable that holds the database's address, password and all.
+        timeout_seconds: for ``sql``: how long the database may take over one answer.
         fields: which columns mean what.
     """
 
@@ -53,6 +61,8 @@ class SourceConfig(BaseModel):
     path: str | None = None
     query: str | None = None
     url: str | None = None
+    url_env: str | None = None
+    timeout_seconds: float = Field(600.0, gt=0, le=86_400)
     fields: SourceFields = SourceFields()
 
     @model_validator(mode="after")
@@ -63,6 +73,25 @@ class SourceConfig(BaseModel):
             )
         if self.kind != "files" and self.path is not None:
             raise ValueError(f"path is not read by kind {self.kind!r}; set kind: files to use it")
-        if self.kind != "sql" and (self.query is not None or self.url is not None):
+        if self.kind == "sql":
+            self._whole_query()
+        elif self.query is not None or self.url is not None or self.url_env is not None:
             raise ValueError(f"query and url are not read by kind {self.kind!r}; they need sql")
         return self
+
+    def _whole_query(self) -> None:
+        if (self.url is None) == (self.url_env is None):
+            raise ValueError(
+                "kind 'sql' needs url, or url_env: the variable that holds an address with a "
+                "password"
+            )
+        if self.url is not None and _PASSWORD.search(self.url):
+            raise ValueError(
+                "url holds a password; put the address into a variable, and name it in url_env"
+            )
+        names = set(_PARAMETER.findall(self.query or ""))
+        if names != {"start", "end"}:
+            raise ValueError(
+                "kind 'sql' needs a query with :start and :end and no other parameter, such as "
+                "select id, text from notes where written >= :start and written < :end order by id"
+            )

@@ -11,6 +11,9 @@ from embedding_pipeline.records import Rejected
 from embedding_pipeline.sources.base import Item
 from embedding_pipeline.sources.config import SourceConfig, SourceFields
 from embedding_pipeline.sources.files import FilesSource
+from embedding_pipeline_tests.servers import postgres_server, postgres_url
+
+__all__ = ["postgres_server", "postgres_url"]
 
 DAY = date(2025, 3, 18)
 FIRST_DAY = date(2025, 3, 1)

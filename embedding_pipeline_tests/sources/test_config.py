@@ -31,9 +31,24 @@ def test_what_cannot_be_meant_is_refused(values: dict[str, object], message: str
         SourceConfig.model_validate(values)
 
 
-def test_sql_may_be_written_down_before_it_is_available() -> None:
-    config = SourceConfig(kind="sql", query="select 1", url="sqlite://")
-    assert config.kind == "sql"
+QUERY = "select id, text, '10:30' as t, 1::int from x where d >= :start and d < :end"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"query": QUERY}, "needs url, or url_env"),
+        ({"query": QUERY, "url": "sqlite://", "url_env": "X"}, "needs url, or url_env"),
+        ({"query": QUERY, "url": "postgresql://me:geheim@host/x"}, "url holds a password"),
+        ({"url": "sqlite://"}, "needs a query with :start and :end"),
+        ({"query": "select id, text from x", "url": "sqlite://"}, "query with :start and :end"),
+        ({"query": f"{QUERY} and p = :p", "url": "sqlite://"}, "no other parameter"),
+    ],
+)
+def test_what_a_query_needs(values: dict[str, object], message: str) -> None:
+    SourceConfig.model_validate({"kind": "sql", "query": QUERY, "url_env": "X"})
+    with pytest.raises(ValidationError, match=message):
+        SourceConfig.model_validate({"kind": "sql", **values})
 
 
 def test_settings_are_frozen() -> None:

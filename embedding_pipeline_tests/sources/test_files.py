@@ -20,7 +20,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 
-from embedding_pipeline.errors import ConfigurationError, NotAvailableYet, SourceError
+from embedding_pipeline.errors import ConfigurationError, SourceError
 from embedding_pipeline.records import Document, Rejected, Row
 from embedding_pipeline.sources.base import Item
 from embedding_pipeline.sources.config import SourceConfig
@@ -316,5 +316,3 @@ def test_opening_a_source(folder: Folder) -> None:
     assert isinstance(second, Rejected)
     assert second.reason == "duplicate_id"
     assert isinstance(open_source(SourceConfig(), FIRST_DAY), UniqueIds)
-    with pytest.raises(NotAvailableYet, match="sql"):
-        open_source(SourceConfig(kind="sql"), FIRST_DAY)
