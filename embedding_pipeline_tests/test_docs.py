@@ -15,7 +15,6 @@ from pydantic import BaseModel
 
 from embedding_pipeline.cli.endings import EXIT_CODES
 from embedding_pipeline.cli.root import root
-from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.settings.tree import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,31 +96,6 @@ def test_the_settings_file_is_the_demo_with_the_defaults(
 
     monkeypatch.chdir(repository)
     assert load_settings() == Settings()
-
-
-def _announced(text: str) -> Iterator[tuple[str, Any]]:
-    """Settings whose comment says that they are not available yet, as nested values."""
-    prose, section, fresh = "", "", False
-    for line in text.splitlines():
-        if re.match(r"\s*# ", line):
-            prose, fresh = (prose if fresh else "") + line, True
-            continue
-        fresh = False
-        if re.match(r"[a-z_]+:$", line):
-            section = line.rstrip(":")
-        elif (match := re.match(r"(  )?#([a-z_]+): (.+)", line)) and "ot available yet" in prose:
-            value = yaml.safe_load(match[3])
-            yield match[2], {section: {match[2]: value}} if match[1] else {match[2]: value}
-
-
-def test_what_is_said_to_come_later_is_refused(repository: Path) -> None:
-    from embedding_pipeline.settings.loading import load_settings
-
-    announced = dict(_announced((repository / "pipeline.yaml").read_text()))
-    assert {"query"} <= announced.keys()
-    for settings in announced.values():
-        with pytest.raises(ConfigurationError):
-            load_settings(settings)
 
 
 def _commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
