@@ -38,7 +38,7 @@ def test_without_a_file_the_defaults_hold() -> None:
     assert settings.model_spec.is_local
     assert settings.dimensions == settings.model_spec.native_dimensions
     assert settings.provider.kind == "openai"
-    assert (settings.on_outage, settings.batch_api) == ("defer", "off")
+    assert (settings.on_outage, settings.batch_api.mode) == ("defer", "off")
 
 
 def test_the_file_that_comes_with_the_project_is_valid(
@@ -66,10 +66,13 @@ EVERYTHING: dict[str, Any] = {
     "budgets": [],
     "prices": [],
     "on_outage": "degrade",
-    "batch_api": "off",
+    "batch_api": {"mode": "off", "deadline_hours": 30, "enqueued_tokens": 100, "min_tokens": 5},
     "alerts": {},
     "spaces": {"max_auto_cost_usd": 2, "keep_days": 7, "gate": {"k": 5}},
 }
+
+
+OPENAI = "embedding: {model: openai/text-embedding-3-small}\n"
 
 
 def test_every_key_can_be_set_by_the_file(folder: Path) -> None:
@@ -145,11 +148,31 @@ def test_empty_files_and_sections_are_the_defaults(folder: Path, content: str) -
 
 
 @pytest.mark.parametrize(
-    ("word", "meant"), [("off", "off"), ("'off'", "off"), ("false", "off"), ("no", "off")]
+    ("word", "meant"),
+    [
+        ("off", "off"),
+        ("'off'", "off"),
+        ("false", "off"),
+        ("no", "off"),
+        ("on", "on"),
+        ("auto", "auto"),
+        ("{mode: on, min_tokens: 7}", "on"),
+        ("{mode: off}", "off"),
+    ],
 )
-def test_what_yaml_makes_of_off_is_understood(folder: Path, word: str, meant: str) -> None:
-    write(folder, f"batch_api: {word}\n")
-    assert load_settings().batch_api == meant
+def test_what_yaml_makes_of_on_and_off_is_understood(folder: Path, word: str, meant: str) -> None:
+    write(folder, f"{OPENAI}batch_api: {word}\n")
+    assert load_settings().batch_api.mode == meant
+
+
+def test_the_mode_of_the_batch_api_as_a_bare_variable(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, f"{OPENAI}batch_api: {{deadline_hours: 50}}\n")
+    monkeypatch.setenv("EMBEDDING_PIPELINE_BATCH_API", "on")
+    monkeypatch.setenv("EMBEDDING_PIPELINE_BATCH_API__MIN_TOKENS", "7")
+    found = load_settings().batch_api
+    assert (found.mode, found.min_tokens, found.deadline_hours) == ("on", 7, 50)
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -309,7 +309,6 @@ def test_datasets_in_an_object_store_need_the_rest_elsewhere(
 # --- not yet -------------------------------------------------------------------------------------
 
 LATER: dict[str, Any] = {
-    "batch_api": {"batch_api": "auto"},
     "providers": {"providers": [{"name": "here", "kind": "local"}]},
 }
 
@@ -331,9 +330,15 @@ def test_azure_is_given_by_its_resource(folder: Path, url: str | None) -> None:
     assert load_settings().provider.kind == "azure"
 
 
-def test_yaml_on_is_the_batch_api_and_not_available_yet(folder: Path) -> None:
+def test_the_batch_api_needs_a_model_and_a_provider_that_have_one(folder: Path) -> None:
     write(folder, "batch_api: on\n")
-    assert "batch_api is not available yet" in refused(NotAvailableYet)
+    assert "batch_api: local/use-multilingual-v3 has no Batch API" in refused()
+    azure = {"name": "a", "kind": "azure", "base_url": "https://r.openai.azure.com"}
+    model = {"model": "openai/text-embedding-3-small"}
+    write(folder, {"batch_api": "auto", "embedding": model, "providers": [azure]})
+    assert "batch_api: needs a provider of kind openai" in refused()
+    write(folder, {"batch_api": "sometimes"})
+    assert "batch_api.mode: must be one of off, on or auto, not 'sometimes'" in refused()
 
 
 def test_it_says_where_the_key_was_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ async def objections(
             for account, figures in plan.figures.items()
             if standing.concerns(account.project, account.user)
         )
-        cost = tokens * (plan.price or 0)
+        cost = tokens * (plan.chosen_price or 0)
         if cost > standing.left_nano:
             found.append(
                 f"{dollars(cost)} is more than the {dollars(standing.left_nano)} left of "

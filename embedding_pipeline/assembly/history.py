@@ -102,7 +102,7 @@ def circumstances(settings: Settings) -> Circumstances:
     }
     return Circumstances(
         batch_prices=batch,
-        batch_api=settings.batch_api != "off",
+        batch_api=settings.batch_api.mode != "off",
         shortens=frozenset(str(spec.space) for spec in MODELS if spec.supports_dimensions),
         price=settings.model_spec.nano_usd_per_token,
         overlap_tokens=settings.chunking.overlap_tokens,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
+from embedding_pipeline.assembly.batch_way import verdict_of
 from embedding_pipeline.assembly.budgeting import objections
 from embedding_pipeline.assembly.embedder import build_limit_store, limit_key
 from embedding_pipeline.assembly.parts import (
@@ -72,6 +73,7 @@ async def plan_spending(
             config.spec,
         )
         plan = await build_plan(parts, days, await rates_now(chosen, clock))
+    plan = replace(plan, verdict=verdict_of(chosen, plan.total.input_tokens))
     return replace(plan, objections=await objections(chosen, plan, clock))
 
 

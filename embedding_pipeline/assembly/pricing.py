@@ -23,7 +23,9 @@ from embedding_pipeline.spaces.records import UNPRICED, Build, BuildState
 async def price_of(settings: Settings, days: Sequence[str], clock: Clock) -> Price:
     """What embedding ``days`` with the settings' model would cost, and who objects."""
     plan = await plan_spending(settings, days, clock=clock)
-    return Price(plan.cost_nano_usd, plan.objections or (), " ".join(list(sentences(plan))[:2]))
+    return Price(
+        plan.chosen_cost_nano_usd, plan.objections or (), " ".join(list(sentences(plan))[:2])
+    )
 
 
 async def price_build(settings: Settings, key: str, clock: Clock | None = None) -> Build | None:

@@ -21,6 +21,7 @@ from embedding_pipeline.cache import database
 from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.ledger import quarantine
+from embedding_pipeline.ledger.deferred import count
 from embedding_pipeline.pipeline.accounting import representative_days
 from embedding_pipeline.pipeline.checks import all_checks
 from embedding_pipeline.records import Space
@@ -104,6 +105,7 @@ def look(settings: Settings, store: Store, clock: Clock) -> World:
         limit_nano_usd=settings.spaces.max_auto_cost_nano_usd,
         now_ms=now_ms(clock),
         chunks=sum(datasets.deduped_chunks(day).rows() for day in stale) if priced else 0,
+        deferred=store.ask(lambda c: count(c, asked.space)),
     )
 
 

@@ -10,6 +10,7 @@ metadata, a file in its name: nothing is ever sent twice, and no file is left be
 
 import logging
 import uuid
+from collections.abc import Collection
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -24,7 +25,7 @@ from embedding_pipeline.batch_api.client import (
 )
 from embedding_pipeline.batch_api.collecting import COMPLETED, Collector
 from embedding_pipeline.batch_api.config import BatchApiConfig
-from embedding_pipeline.batch_api.decision import enqueueable, overdue
+from embedding_pipeline.batch_api.decision import CANCELLED, enqueueable, overdue
 from embedding_pipeline.batch_api.records import (
     METADATA_KEY,
     RUN_KEY,
@@ -75,19 +76,29 @@ class Advancer:
         self._holder = uuid.uuid4().hex
         self._collector = Collector(store, client, terms, clock, mark=mark)
 
-    async def advance(self) -> list[Submission]:
+    async def advance(
+        self, only: Collection[str] | None = None, *, seconds: float | None = None
+    ) -> list[Submission]:
         """Move each submission as far as it goes now; returns those with something left to do.
 
         A provider that does not answer costs the submission it failed on this turn only.
 
+        Args:
+            only: these submissions; None: all of the model's.
+            seconds: begin with no more of them after so long.
+
         Raises:
             StateError: the store refused.
         """
+        began = self._clock.monotonic()
+        for submission in await self._left():
+            late = seconds is not None and self._clock.monotonic() - began >= seconds
+            if not late and (only is None or submission.id in only):
+                await self._one(submission.id)
+        return await self._left()
+
+    async def _left(self) -> list[Submission]:
         queue = self._terms.queue
-        for submission in await self._store.read(
-            lambda c: books.listing(c, finished=False, queue=queue)
-        ):
-            await self._one(submission.id)
         return await self._store.read(lambda c: books.listing(c, finished=False, queue=queue))
 
     async def sweep_files(self) -> int:
@@ -119,7 +130,7 @@ class Advancer:
             return None
         try:
             if submission.state in (State.OPEN, State.UPLOADED):
-                await self._give_back(submission, "cancelled before it was sent")
+                await self._give_back(submission, "cancelled before it was sent", CANCELLED)
             elif submission.state is State.SUBMITTED:
                 remote = await self._client.cancel(submission.batch_id)
                 await self._write(submission, status=remote.status, note="cancelling")
@@ -266,7 +277,7 @@ class Advancer:
             )
             return False
         codes = ", ".join(sorted(set(remote.codes))) or "no reason given"
-        await self._give_back(submission, f"the provider refused it: {codes}")
+        await self._give_back(submission, f"the provider refused it: {codes}", remote.status)
         return True
 
     async def _collect(self, submission: Submission) -> bool:
@@ -284,17 +295,17 @@ class Advancer:
         self._mark("settled")
         return True
 
-    async def _give_back(self, submission: Submission, why: str) -> None:
+    async def _give_back(self, submission: Submission, why: str, status: str = "") -> None:
         """It is not sent, or nothing of it was done: no key is billed."""
 
         def work(connection: Connection) -> None:
             keys.end(connection, submission, self._terms)
-            self._change(connection, submission, state=State.SETTLED, note=why)
+            self._change(connection, submission, state=State.SETTLED, note=why, status=status)
 
         await self._store.write(work)
 
     async def _delete_files(self, submission: Submission) -> bool:
-        if not self._config.keep_files:
+        if self._config.delete_files:
             for file_id in (submission.file_id, submission.output_id, submission.error_id):
                 if file_id:
                     await self._client.delete(file_id)
@@ -310,7 +321,7 @@ class Advancer:
         if found.state is State.OPEN:
             return True
         if found.state is State.DONE:
-            return self._config.keep_files and found.file_id == file_id
+            return not self._config.delete_files and found.file_id == file_id
         return found.file_id == file_id
 
     async def _take(self, submission_id: str) -> Submission | None:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, func, insert, or_, select, update
 from embedding_pipeline.batch_api.records import ENQUEUED, State, Submission, Terms
 from embedding_pipeline.errors import StateError
 from embedding_pipeline.records import Account
-from embedding_pipeline.state.schema import submissions
+from embedding_pipeline.state.schema import claims, deferred, spaces, submissions
 
 LEASE_MS: Final = 3_600_000
 """Longer than any step: moving a file has 30 minutes."""
@@ -77,6 +77,38 @@ def listing(
     if queue is not None:
         query = query.where(_C.queue == queue)
     return [_load(row) for row in connection.execute(query)]
+
+
+def ended(connection: Connection, space_id: int, since_ms: int) -> list[Submission]:
+    """Submissions of a space that changed since then, with nothing out any more."""
+    over = [State.SETTLED.value, State.DONE.value]
+    query = select(submissions).where(
+        _C.space_id == space_id, _C.changed_at >= since_ms, _C.state.in_(over)
+    )
+    return [_load(row) for row in connection.execute(query)]
+
+
+def queues(connection: Connection) -> list[tuple[str, str]]:
+    """Space and queue of the submissions with something left to do, each pair once."""
+    query = (
+        select(spaces.c.name, _C.queue)
+        .join(spaces, spaces.c.id == _C.space_id)
+        .where(_C.state != State.DONE.value)
+    )
+    found = connection.execute(query.distinct().order_by(spaces.c.name, _C.queue))
+    return [(name, queue) for name, queue in found]
+
+
+def days_in_batches(connection: Connection, space_id: int) -> set[str]:
+    """The days with deferred chunks whose keys a submission holds."""
+    d, c = deferred.c, claims.c
+    held = (
+        select(d.partition)
+        .join(claims, (c.space_id == d.space_id) & (c.digest == d.digest))
+        .join(submissions, _C.id == c.flight_id)
+        .where(d.space_id == space_id)
+    )
+    return set(connection.execute(held.distinct()).scalars())
 
 
 def take(connection: Connection, submission_id: str, holder: str, now_ms: int) -> Submission | None:
@@ -174,6 +206,7 @@ def _load(row: Row[Any]) -> Submission:
     )
     return Submission(
         id=row.id,
+        queue=row.queue,
         run_key=row.run_key,
         state=State(row.state),
         attempt=row.attempt,

@@ -3,11 +3,12 @@
 Belongs here: what a user may set, with its bounds. Does not belong here: acting on it.
 """
 
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Mode = Literal["off", "on", "auto"]
+MODES: Final = get_args(Mode)
 
 
 class BatchApiConfig(BaseModel):
@@ -27,13 +28,14 @@ class BatchApiConfig(BaseModel):
     enqueued_tokens: int = Field(3_000_000, ge=1)
     """The account's limit of tokens in unfinished batches of a model ("batch queue limit")."""
 
-    keep_files: bool = False
-    """Leave uploaded and result files with the provider; they hold the texts and vectors."""
+    delete_files: bool = True
+    """Delete uploaded and result files once collected: they hold the texts and vectors."""
 
     @model_validator(mode="before")
     @classmethod
     def _bare_word(cls, value: Any) -> Any:
         """YAML reads a bare ``on`` and ``off`` as true and false."""
-        if isinstance(value, bool):
-            return {"mode": "on" if value else "off"}
-        return {"mode": value} if isinstance(value, str) else value
+        tree = {"mode": value} if isinstance(value, bool | str) else value
+        if isinstance(tree, dict) and isinstance(tree.get("mode"), bool):
+            return {**tree, "mode": "on" if tree["mode"] else "off"}
+        return tree

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from embedding_pipeline.batch_api.config import BatchApiConfig
+from embedding_pipeline.batch_api.records import Submission
 
 WINDOW_HOURS: Final = 24
 """The only completion window there is; a batch that takes longer expires."""
@@ -17,6 +18,9 @@ HOUR_MS: Final = 3_600_000
 MARGIN: Final = 0.65
 """Of the enqueued-token limit that is used: the provider counts by an estimate of its own,
 up to a third above ours (openai-python issue 2084)."""
+
+CANCELLED: Final = "cancelled"
+EXPIRED: Final = "expired"
 
 Way = Literal["sync", "batch"]
 
@@ -80,3 +84,29 @@ def enqueueable(config: BatchApiConfig) -> int:
 def overdue(config: BatchApiConfig, opened_ms: int, now_ms: int) -> bool:
     """Whether what is not back yet goes one request at a time from now on."""
     return now_ms - opened_ms >= config.deadline_hours * HOUR_MS
+
+
+def turn_hours(config: BatchApiConfig) -> float:
+    """How long after its batch what a day still lacks goes one request at a time."""
+    return max(config.deadline_hours, WINDOW_HOURS)
+
+
+def had_its_turn(config: BatchApiConfig, ended: Submission, now_ms: int) -> bool:
+    """Whether what a batch did not bring goes one request at a time from now on.
+
+    So a text that no batch delivers is sent by itself in the end, and found out about. Work
+    that was never asked for may go into another batch; so may what expired, if that one is
+    back before the deadline.
+
+    Args:
+        config: the settings.
+        ended: a submission with nothing out any more.
+        now_ms: the instant.
+    """
+    if now_ms - ended.changed_ms >= turn_hours(config) * HOUR_MS:
+        return False
+    if overdue(config, ended.opened_ms, now_ms) or ended.status == CANCELLED:
+        return True
+    back_ms = now_ms + WINDOW_HOURS * HOUR_MS
+    again = ended.status == EXPIRED and not overdue(config, ended.opened_ms, back_ms)
+    return ended.attempt > 0 and not again

@@ -79,6 +79,7 @@ class Submission:
 
     Attributes:
         id: its name, everywhere: its flight's, its file's, and in the batch's metadata.
+        queue: the account and model.
         run_key: the work it belongs to, for people.
         state: how far it is.
         attempt: how many batches were asked for with this file.
@@ -94,6 +95,7 @@ class Submission:
     """
 
     id: str
+    queue: str
     run_key: str
     state: State
     attempt: int
@@ -110,6 +112,11 @@ class Submission:
     changed_ms: int
     due_ms: int
     note: str
+
+    @property
+    def days(self) -> list[str]:
+        """The partitions that pay for it, in order."""
+        return sorted({account.partition for account in self.accounts if account.partition})
 
     @property
     def mark(self) -> str:

@@ -51,6 +51,12 @@ def is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return found is None or found.status in BULK_ACTION_TERMINAL_STATUSES
 
 
+def active_with(instance: dg.DagsterInstance, tag: str) -> list[str]:
+    """Ids of the active backfills that have a tag."""
+    found = instance.get_backfills(filters=BulkActionsFilter(statuses=_ACTIVE))
+    return [backfill.backfill_id for backfill in found if tag in backfill.tags]
+
+
 def add(
     context: dg.SensorEvaluationContext,
     backfill_id: str,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from embedding_pipeline.defs import model_change, source_change
+from embedding_pipeline.defs import batching, model_change, source_change
 from embedding_pipeline.defs.assets import build_assets
 from embedding_pipeline.defs.automation import JOB, build_automation, daily_partitions
 from embedding_pipeline.defs.checks import build_checks
@@ -45,6 +45,7 @@ def build_graph(
             sensors=[
                 model_change.build_sensor(now),
                 source_change.build_sensor(now, JOB),
+                batching.build_sensor(now, days),
             ],
             resources=build_resources(settings, overrides),
             executor=dg.in_process_executor,

@@ -87,7 +87,7 @@ def _recovery(
             found = asyncio.run(
                 find_recovery(
                     current(),
-                    busy=_busy(context.instance, days),
+                    busy=busy_days(context.instance, days),
                     tried=_tried(context.instance),
                     most=AT_A_TIME,
                 )
@@ -115,7 +115,7 @@ def _reasons(reasons: Collection[str]) -> str:
     return "; ".join(f"{n} days: {why}" for why, n in counted.items()) or "nothing is deferred"
 
 
-def _busy(instance: dg.DagsterInstance, days: dg.PartitionsDefinition[str]) -> set[str]:
+def busy_days(instance: dg.DagsterInstance, days: dg.PartitionsDefinition[str]) -> set[str]:
     """The days a run is under way or queued for."""
     every = days.get_partition_keys(dynamic_partitions_store=instance)
     busy: set[str] = set()

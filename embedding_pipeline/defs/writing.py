@@ -19,7 +19,7 @@ from embedding_pipeline.errors import DataError, EmbeddingPipelineError
 
 if TYPE_CHECKING:
     from embedding_pipeline.pipeline.reports import EmbedReport
-    from embedding_pipeline.service.work import Progress
+    from embedding_pipeline.service.work import Deferral, Progress
     from embedding_pipeline.spaces.choosing import Writing
     from embedding_pipeline.spaces.records import Target
     from embedding_pipeline.vectors.datasets import Datasets
@@ -89,6 +89,7 @@ async def _write(
     from embedding_pipeline.pipeline.embed import build_embeddings
     from embedding_pipeline.records import Priority
 
+    hold = await _send_ahead(context, target, openai, datasets)
     async with (
         openai.open(context.run.run_id, target) as service,
         open_stand_ins(openai.settings, datasets) as stand_ins,
@@ -102,8 +103,33 @@ async def _write(
                 on_progress=on_progress,
                 priority=Priority.BULK if BUILD_TAG in context.run.tags else Priority.NORMAL,
                 stand_ins=stand_ins if main else None,
+                hold=hold,
             )
         )
+
+
+async def _send_ahead(
+    context: dg.AssetExecutionContext,
+    target: "Target",
+    openai: EmbedderResource,
+    datasets: "Datasets",
+) -> "Deferral | None":
+    """Where ``batch_api`` says so, what is missing goes into batches and not into requests.
+
+    Returns why the run is to leave everything that is missing for later, if it is.
+    """
+    if openai.settings.batch_api.mode == "off":
+        return None
+    from embedding_pipeline.assembly.batching import send_days
+    from embedding_pipeline.assembly.spaces import settings_for
+
+    settings = settings_for(openai.settings, target)
+    days, run_key = context.partition_keys, context.run.run_id
+    sent = await until_stopped(send_days(settings, datasets, days, run_key))
+    if sent is None:
+        return None
+    context.log.info("%s: %s", target, sent)
+    return sent.hold
 
 
 class _Beside:

@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, select
 
-from embedding_pipeline.records import Account, Digest, Priority
+from embedding_pipeline.records import Account, Digest, Priority, Space
 from embedding_pipeline.state.schema import deferred, spaces
 from embedding_pipeline.state.statements import upsert_into
 
@@ -121,6 +121,18 @@ def chunk_ids(connection: Connection, space_id: int, partition: str) -> frozense
     c = deferred.c
     query = select(c.chunk_id).where(c.space_id == space_id, c.partition == partition)
     return frozenset(connection.execute(query).scalars())
+
+
+def count(connection: Connection, space: Space) -> int:
+    """How many chunks lack a vector of a space."""
+    c = deferred.c
+    query = (
+        select(func.count())
+        .select_from(deferred)
+        .join(spaces, spaces.c.id == c.space_id)
+        .where(spaces.c.name == str(space))
+    )
+    return int(connection.scalar(query) or 0)
 
 
 def backlogs(connection: Connection, space_id: int | None = None) -> list[Backlog]:

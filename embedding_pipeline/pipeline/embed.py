@@ -28,7 +28,15 @@ from embedding_pipeline.service.aside import Aside
 from embedding_pipeline.service.bulk import BulkRun
 from embedding_pipeline.service.core import ServiceCore
 from embedding_pipeline.service.finishing import finish
-from embedding_pipeline.service.work import FilledBatch, Progress, Refusal, Row, Tally, WorkBatch
+from embedding_pipeline.service.work import (
+    Deferral,
+    FilledBatch,
+    Progress,
+    Refusal,
+    Row,
+    Tally,
+    WorkBatch,
+)
 from embedding_pipeline.tokens import api_estimate
 from embedding_pipeline.vectors.columns import embeddings_batch
 from embedding_pipeline.vectors.datasets import Datasets, VectorsWriter
@@ -48,6 +56,7 @@ async def build_embeddings(
     on_progress: Callable[[Progress], None] | None = None,
     priority: Priority = Priority.NORMAL,
     stand_ins: StandIns | None = None,
+    hold: Deferral | None = None,
 ) -> tuple[EmbedReport, ...]:
     """Make ``embeddings`` for the days ``partitions``; requests fill across them.
 
@@ -59,11 +68,13 @@ async def build_embeddings(
         on_progress: told how far the whole run is, often.
         priority: the lane of this run's requests.
         stand_ins: what stands in for vectors that an outage delays; None leaves those be.
+        hold: why nothing is to be sent: what is missing is left for later.
 
     Returns:
-        One report a day, in order. Chunks that no budget has room for, or that an outage
-        left undone under ``on_outage: defer``, are left out of the day's file, counted in the
-        report, and named in the store until a run embeds them.
+        One report a day, in order. Chunks that no budget has room for, that are in a batch of
+        the Batch API, or that an outage left undone under ``on_outage: defer``, are left out
+        of the day's file, counted in the report, and named in the store until a run embeds
+        them.
 
     Raises:
         DataError: ``deduped_chunks`` of a day is missing or damaged.
@@ -75,7 +86,7 @@ async def build_embeddings(
     )
     source = _read(service.aside, datasets, partitions)
     run = service.bulk(
-        source, total=total, on_progress=on_progress, priority=priority, may_defer=True
+        source, total=total, on_progress=on_progress, priority=priority, may_defer=True, hold=hold
     )
     reports: list[EmbedReport] = []
     day: _Day | None = None

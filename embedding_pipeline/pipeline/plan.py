@@ -16,6 +16,7 @@ from typing import Final, Literal, Self, TypeAlias
 import pyarrow as pa
 from sqlalchemy import Connection
 
+from embedding_pipeline.batch_api.decision import Verdict
 from embedding_pipeline.cache import database
 from embedding_pipeline.catalog import ModelSpec
 from embedding_pipeline.ledger import quarantine
@@ -113,6 +114,7 @@ class SpendingPlan:
         estimated_tokens: what is sent, as the API counts against its limits.
         rates: the limits at present.
         objections: budgets that do not allow it, a sentence each; None: no budget is set.
+        verdict: whether a run would send it through the Batch API, and why; None: not asked.
     """
 
     space: Space
@@ -125,6 +127,7 @@ class SpendingPlan:
     estimated_tokens: int
     rates: Rates
     objections: tuple[str, ...] | None = None
+    verdict: Verdict | None = None
 
     @property
     def total(self) -> Figures:
@@ -140,6 +143,17 @@ class SpendingPlan:
     def batch_cost_nano_usd(self) -> int | None:
         """What it would cost through the Batch API; None where that is unknown."""
         return cost(self.total.input_tokens, self.batch_price)
+
+    @property
+    def chosen_price(self) -> int | None:
+        """nano-USD a token, the way a run would send it."""
+        batch = self.verdict is not None and self.verdict.way == "batch"
+        return self.batch_price if batch else self.price
+
+    @property
+    def chosen_cost_nano_usd(self) -> int | None:
+        """What it would cost, the way a run would send it; None where that is unknown."""
+        return cost(self.total.input_tokens, self.chosen_price)
 
     @property
     def seconds(self) -> float | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from embedding_pipeline.batch_api.decision import Verdict
 from embedding_pipeline.pipeline.plan import Figures, SpendingPlan, cost
 from embedding_pipeline.pipeline.words import duration, usd_or_unknown
 
@@ -26,6 +27,8 @@ def summary(plan: SpendingPlan) -> dict[str, Any]:
         "price_nano_usd": plan.price,
         "batch_price_nano_usd": plan.batch_price,
         "price_checked": plan.price_checked.isoformat(),
+        "way": plan.verdict.way if plan.verdict else "sync",
+        "way_reason": plan.verdict.reason if plan.verdict else "",
         "allowed": plan.allowed,
         "objections": None if plan.objections is None else list(plan.objections),
     }
@@ -51,6 +54,8 @@ def sentences(plan: SpendingPlan) -> Iterator[str]:
     yield _price(plan)
     if total.to_embed:
         yield _time(plan)
+    if total.to_embed and plan.price and plan.verdict:
+        yield _way(plan.verdict)
     if plan.objections is None:
         yield "Budgets: none is set."
     else:
@@ -65,6 +70,11 @@ def _price(plan: SpendingPlan) -> str:
         f"Cost: {usd_or_unknown(plan.cost_nano_usd)}, {batch} "
         f"(prices as of {plan.price_checked.isoformat()})."
     )
+
+
+def _way(verdict: Verdict) -> str:
+    way = "through the Batch API" if verdict.way == "batch" else "one request at a time"
+    return f"A run sends it {way}: {verdict.reason}."
 
 
 def _time(plan: SpendingPlan) -> str:

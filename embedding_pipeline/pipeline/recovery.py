@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from embedding_pipeline.ledger.affording import Ask, Room, afford
-from embedding_pipeline.ledger.deferred import BUDGET, OUTAGE, Backlog
+from embedding_pipeline.ledger.deferred import BATCH_API, BUDGET, OUTAGE, Backlog
 from embedding_pipeline.records import Priority
 
 ATTEMPTS = 3
@@ -95,7 +95,11 @@ def wants_probe(waiting: Sequence[Backlog], busy: Collection[str]) -> bool:
 
 
 def _why_not(reasons: Collection[str]) -> str:
-    whys = {BUDGET: "there is no room in the budget yet", OUTAGE: "the provider is out still"}
+    whys = {
+        BATCH_API: "its texts are in a batch (batch_api_sensor goes on)",
+        BUDGET: "there is no room in the budget yet",
+        OUTAGE: "the provider is out still",
+    }
     return " and ".join(whys.get(reason, reason) for reason in sorted(reasons))
 
 

@@ -62,6 +62,8 @@ class BulkParts:
     aside: Aside
     window_bytes: int = WINDOW_BYTES
     outage_of: OutageOf = no_outage
+    hold: Deferral | None = None
+    """Why nothing is sent at all: what is missing is left for later from the start."""
 
 
 class BulkRun:
@@ -90,7 +92,7 @@ class BulkRun:
         self._blocked = False
         self._at_end = False
         self._fatal: BaseException | None = None
-        self._outage: Deferral | None = None
+        self._outage: Deferral | None = parts.hold
         self.tallies: dict[str, Tally] = {}
 
     async def batches(self) -> AsyncGenerator[FilledBatch, None]:

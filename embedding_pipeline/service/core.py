@@ -38,7 +38,7 @@ from embedding_pipeline.service.online import PATIENCE_SECONDS, MicroBatcher, re
 from embedding_pipeline.service.outages import no_outage, outage_of
 from embedding_pipeline.service.preparing import InputRules, Prepared, assemble
 from embedding_pipeline.service.purse import purse_of
-from embedding_pipeline.service.work import Item, Refusal, WorkBatch
+from embedding_pipeline.service.work import Deferral, Item, Refusal, WorkBatch
 from embedding_pipeline.state.store import Store
 from embedding_pipeline.vectors.provenance import Recipe
 from embedding_pipeline.vectors.view import view
@@ -196,11 +196,13 @@ class ServiceCore:
         on_progress: OnProgress | None = None,
         priority: Priority = Priority.NORMAL,
         may_defer: bool = False,
+        hold: Deferral | None = None,
     ) -> BulkRun:
         """Embed a stream of batches with bounded memory; iterate ``.batches()`` of it.
 
         With ``may_defer``, where the settings say so, an outage of the provider does not end
-        the run: what it left undone is handed out as deferred.
+        the run: what it left undone is handed out as deferred. With ``hold``, nothing is
+        sent at all, and whatever is missing is deferred for that reason.
         """
         parts = BulkParts(
             self._ready(),
@@ -211,6 +213,7 @@ class ServiceCore:
             self._clock,
             self.aside,
             outage_of=outage_of if may_defer and self._config.defers_outages else no_outage,
+            hold=hold,
         )
         run = BulkRun(parts, batches, total=total, on_progress=on_progress)
         self._runs.add(run)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 def later(settings: "Settings") -> Iterator[tuple[str, str]]:
     """Keys that ask for what this version does not have."""
-    if settings.batch_api != "off":
-        yield "batch_api", "the Batch API"
     if any(provider.kind == "local" for provider in settings.providers):
         yield "providers", "local stand-ins"
 
@@ -52,6 +50,7 @@ def contradictions(settings: "Settings") -> Iterator[str]:
         )
     yield from _odd_providers(settings.providers)
     yield from _odd_budgets(settings, spec)
+    yield from _odd_batches(settings, spec)
 
 
 def _odd_storage(settings: "Settings") -> Iterator[str]:
@@ -97,6 +96,27 @@ def _odd_budgets(settings: "Settings", spec: ModelSpec) -> Iterator[str]:
         if (budget.scope, budget.period) in seen:
             yield (f"budgets.{index}: {budget.scope} has two limits for {budget.period}; keep one")
         seen.add((budget.scope, budget.period))
+
+
+def _odd_batches(settings: "Settings", spec: ModelSpec) -> Iterator[str]:
+    if settings.batch_api.mode == "off":
+        return
+    if spec.batch_nano_usd_per_token is None and settings.batch_api.mode == "on":
+        yield (
+            f"batch_api: {spec.name} has no Batch API, or its price there is not known; set "
+            "batch_api to off, or give batch_usd_per_million_tokens in prices"
+        )
+    elif batch_provider(settings.providers) is None:
+        yield (
+            "batch_api: needs a provider of kind openai, and none is listed; add one, or set "
+            "batch_api to off"
+        )
+
+
+def batch_provider(providers: Sequence[ProviderConfig]) -> ProviderConfig | None:
+    """Who takes batches: the first provider of kind ``openai``; None where there is none."""
+    able = [provider for provider in providers if provider.kind == "openai"]
+    return min(able, key=lambda provider: provider.priority, default=None)
 
 
 def _odd_providers(providers: Sequence[ProviderConfig]) -> Iterator[str]:

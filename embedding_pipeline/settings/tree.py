@@ -13,7 +13,7 @@ then the defaults. Secrets come from the environment only.
 from dataclasses import replace
 from datetime import UTC, date, tzinfo
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -24,14 +24,17 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from embedding_pipeline.alerts.config import AlertsConfig
+from embedding_pipeline.batch_api.config import MODES, BatchApiConfig
 from embedding_pipeline.cache.config import CacheConfig
 from embedding_pipeline.catalog import DEFAULT_MODEL, ModelSpec, find_model
 from embedding_pipeline.chunking.config import ChunkingConfig
@@ -80,6 +83,15 @@ class EmbeddingConfig(_Section):
     """A view of the full vector (first components, renormalised); null = native."""
 
 
+class _Environment(EnvSettingsSource):
+    """Variables; that of a section whose bare word is its mode need not hold JSON."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        if field.annotation is BatchApiConfig and value in MODES:
+            return {"mode": value}
+        return super().decode_complex_value(field_name, field, value)
+
+
 class Settings(BaseSettings):
     """Everything a user can set. Frozen; ``load_settings`` makes one from file and environment."""
 
@@ -108,7 +120,7 @@ class Settings(BaseSettings):
     budgets: tuple[BudgetConfig, ...] = ()
     prices: tuple[PriceConfig, ...] = ()
     on_outage: Literal["fail", "defer", "degrade"] = "defer"
-    batch_api: Literal["off", "on", "auto"] = "off"
+    batch_api: BatchApiConfig = BatchApiConfig()
     spaces: SpacesConfig = SpacesConfig()
     alerts: AlertsConfig = AlertsConfig()
 
@@ -125,7 +137,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What the caller names, then the environment, then the file."""
         content = InitSettingsSource(settings_cls, file_content(settings_file()))
-        return init_settings, env_settings, content
+        return init_settings, _Environment(settings_cls), content
 
     @property
     def data_path(self) -> Path:
@@ -194,12 +206,6 @@ class Settings(BaseSettings):
     def provider(self) -> ProviderConfig:
         """The provider asked first."""
         return min(self.providers, key=lambda provider: provider.priority)
-
-    @field_validator("batch_api", mode="before")
-    @classmethod
-    def _yaml_words(cls, value: object) -> object:
-        """YAML reads a bare ``on`` and ``off`` as true and false."""
-        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

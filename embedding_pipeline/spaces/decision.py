@@ -71,6 +71,7 @@ class World:
         chunks: of the stale days, where their price may have to be asked.
         plan_running: a run is about to say what the build costs.
         plan_runs: such runs that ended since the build last changed.
+        deferred: chunks of the wanted space that are left for later: in a batch, say.
     """
 
     wanted: Target
@@ -88,6 +89,7 @@ class World:
     chunks: int = 0
     plan_running: bool = False
     plan_runs: int = 0
+    deferred: int = 0
 
     @property
     def same_space(self) -> bool:
@@ -291,6 +293,12 @@ def _incomplete(world: World, build: Build) -> Step:
 
 
 def _complete(world: World, build: Build) -> Step:
+    if world.deferred:
+        return Idle(
+            f"{build.target} has every day, but {world.deferred} chunks are left for later; "
+            "recovery_sensor and batch_api_sensor go on with them. See: embedding-pipeline failed "
+            "deferred"
+        )
     if world.gate_running:
         return Idle(f"{build.target} is complete; the gate is judging it")
     if world.gate_runs >= MAX_ATTEMPTS:

@@ -65,7 +65,8 @@ async def come_after(fake: FakeProcess, folder: Path, outcome: dict[str, object]
         books = fake.books
         outcome |= {
             "right": all(await world.right(texts)),
-            **fake.batches,
+            "batches": fake.batches["batches"],
+            "files": fake.batches["files"],
             "billed_twice": books.billed_twice,
             "unbooked_nano_usd": books.cost_nano_usd - await world.booked(),
             "unknown_nano_usd": await world.booked("unknown"),

@@ -144,7 +144,7 @@ async def test_files_of_nobody_are_deleted_and_those_of_others_are_not(
 
 
 async def test_files_stay_where_the_settings_say_so(store: Store, fake_openai: FakeOpenAI) -> None:
-    config = BatchApiConfig(mode="on", keep_files=True)
+    config = BatchApiConfig(mode="on", delete_files=False)
     world, texts = World(store, fake_openai, config=config), texts_of(6)
     await world.submit(texts)
     await world.finish()

@@ -38,7 +38,7 @@ def test_a_settings_file_that_is_not_there(folder: Folder, refused: Expect) -> N
 
 
 def test_a_feature_of_a_later_version(folder: Folder, refused: Expect) -> None:
-    folder.settings(batch_api="on")
+    folder.settings(providers=[{"name": "here", "kind": "local"}])
     assert "not available yet" in refused(folder.run("costs"), 2)
 
 

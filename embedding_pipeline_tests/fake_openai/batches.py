@@ -41,6 +41,7 @@ class BatchOptions:
         polls: so often a batch is still in progress when it is looked at.
         enqueued_limit: tokens (UTF-8 bytes / 4) of unfinished batches; None has no limit.
         torn_downloads: so many downloads break off in the middle.
+        refuses: lines whose text holds this are refused; None refuses none.
         lost_creations: so many batches are made without the caller hearing of it.
     """
 
@@ -49,6 +50,7 @@ class BatchOptions:
     enqueued_limit: int | None = None
     torn_downloads: int = 0
     lost_creations: int = 0
+    refuses: str | None = None
 
 
 @dataclass
@@ -185,6 +187,8 @@ class Batches:
         bad: list[Any] = []
         for custom_id, request in _done(batch):
             why = _why_not(batch.ending, len(good) + len(bad))
+            if self.options.refuses and any(self.options.refuses in t for t in request.texts):
+                why = "invalid_request_error"
             if why is None:
                 books.bill(request, discount=2)
                 good.append(_line(custom_id, json.loads(self._replies.whole(request))))

@@ -35,7 +35,7 @@ class FakeProcess:
 
     @property
     def batches(self) -> dict[str, int]:
-        """How many batches were ever made, and how many files there are now."""
+        """Batches ever made, files there are now, most tokens in unfinished batches."""
         return dict(json.loads(self._call("_batches")))
 
     def fault(self, *faults: Fault, seed: int = 0) -> None:
@@ -49,6 +49,10 @@ class FakeProcess:
     def option(self, **options: Any) -> None:
         """Change ``Options``."""
         self._call("_options", json.dumps(options).encode())
+
+    def batch_option(self, **options: Any) -> None:
+        """Change ``BatchOptions``, until the next reset."""
+        self._call("_batches", json.dumps(options).encode())
 
     def reset(self) -> None:
         """New books, no faults, no limits."""

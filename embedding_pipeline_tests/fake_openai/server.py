@@ -119,6 +119,7 @@ class FakeOpenAI:
         app.router.add_post("/_faults", self._post_faults)
         app.router.add_post("/_limits", self._post_limits)
         app.router.add_post("/_options", self._post_options)
+        app.router.add_post("/_batches", self._post_batches)
         app.router.add_post("/_reset", self._post_reset)
         app.on_shutdown.append(self._shut)
         return app
@@ -130,8 +131,9 @@ class FakeOpenAI:
         return web.Response(text=self.books.to_json(), content_type="application/json")
 
     async def _get_batches(self, request: web.Request) -> web.Response:
-        made, files = len(self.batches.batches), len(self.batches.files)
-        return web.json_response({"batches": made, "files": files})
+        found = self.batches
+        counts = {"batches": len(found.batches), "files": len(found.files)}
+        return web.json_response(counts | {"most_pending": found.most_pending})
 
     async def _post_faults(self, request: web.Request) -> web.Response:
         self._schedule = schedule_from_json(await request.read())
@@ -144,6 +146,11 @@ class FakeOpenAI:
     async def _post_options(self, request: web.Request) -> web.Response:
         for name, value in json.loads(await request.read()).items():
             setattr(self.options, name, value)
+        return web.Response()
+
+    async def _post_batches(self, request: web.Request) -> web.Response:
+        for name, value in json.loads(await request.read()).items():
+            setattr(self.batches.options, name, value)
         return web.Response()
 
     async def _post_reset(self, request: web.Request) -> web.Response:
