@@ -9,6 +9,8 @@ Two spaces cannot be compared vector by vector, only by who is near whom. Figure
   nearest in the new one. Good models differ in it, so its bound is low.
 - close pairs: whether a nearest neighbour that stands out in the old space is found in the
   new one. On these good models agree.
+- new pairs: the other way about. A space that is blurred evenly, and has none of the other
+  marks, is full of near pairs that the old space knows nothing of.
 - isolated: chunks no nearer to any other than random vectors would be.
 - self-retrieval: share of chunks that find themselves first. Equal or broken vectors fail.
 - document neighbours: how often a chunk's nearest is of the same document, new against
@@ -154,7 +156,11 @@ def judge(sample: Sample, config: GateConfig, *, old: str = "", new: str = "") -
         if before is not None and int((~before.isolated).sum()) >= FEW:
             kept = _kept(found, before)[~before.isolated]
             overlaps = tuple(int(n) for n in np.bincount(kept, minlength=few + 1))
-            figures += [_overlap(kept, few, config), _close_pairs(found, before, config)]
+            figures += [
+                _overlap(kept, few, config),
+                _close_pairs(found, before, config),
+                _new_pairs(found, before, config),
+            ]
     return GateReport(old, new, len(sample.new), few, tuple(figures), overlaps)
 
 
@@ -259,18 +265,32 @@ def _overlap(kept: Rows, k: int, config: GateConfig) -> Figure:
 
 
 def _close_pairs(found: _Neighbours, before: _Neighbours, config: GateConfig) -> Figure:
-    order = np.argsort(-np.where(before.isolated, -np.inf, before.standing_out), kind="stable")
-    usable = int((~before.isolated).sum())
-    close = order[: max(FEW, int(CLOSE * usable))]
-    kept = (found.rows[close] == before.rows[close, :1]).any(axis=1)
     return Figure(
         "close_pairs",
-        float(kept.mean()),
+        _agreement(before, found, ~before.isolated),
         None,
         config.min_close_pairs,
         True,
         "share of the old space's closest pairs that are near each other in the new one",
     )
+
+
+def _new_pairs(found: _Neighbours, before: _Neighbours, config: GateConfig) -> Figure:
+    return Figure(
+        "new_pairs",
+        _agreement(found, before, ~before.isolated),
+        None,
+        config.min_new_pairs,
+        True,
+        "share of the new space's closest pairs that were near each other in the old one",
+    )
+
+
+def _agreement(one: _Neighbours, other: _Neighbours, usable: npt.NDArray[np.bool_]) -> float:
+    """Of the chunks whose nearest stands out most in ``one``: how many have it in ``other``."""
+    order = np.argsort(-np.where(usable, one.standing_out, -np.inf), kind="stable")
+    close = order[: max(FEW, int(CLOSE * int(usable.sum())))]
+    return float((other.rows[close] == one.rows[close, :1]).any(axis=1).mean())
 
 
 def _isolated(found: _Neighbours, before: _Neighbours | None, config: GateConfig) -> Figure:

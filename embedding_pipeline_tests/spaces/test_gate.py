@@ -88,6 +88,17 @@ def test_half_the_recall_is_refused() -> None:
     assert "document_neighbours" in refused(both[1])
 
 
+def blurred(vectors: Vectors, amount: float = 0.6) -> Vectors:
+    """Each vector with some of another text's in it: evenly, and all statistics as before."""
+    others = np.random.default_rng(8).permutation(len(vectors))
+    return unit(vectors + amount * unit(vectors - vectors.mean(axis=0))[others])
+
+
+def test_half_the_recall_is_refused_where_documents_are_one_chunk() -> None:
+    """Its closest pairs are pairs of its own making."""
+    assert "new_pairs" in refused(judge(sample(blurred(NEW)), GateConfig()))
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_vectors_without_direction_are_refused(value: float) -> None:
     broken = NEW.copy()
@@ -149,3 +160,4 @@ def test_real_models_pass_each_other_and_spoilt_ones_do_not(shared_data: Path) -
             spoilt = vectors.copy()
             spoilt[chosen] = unit(random.standard_normal((int(chosen.sum()), vectors.shape[1])))
             assert not judge(sample(spoilt, before), GateConfig()).passed, (old, new)
+            assert "new_pairs" in refused(judge(sample(blurred(vectors), before), GateConfig()))
