@@ -6,6 +6,9 @@ PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 UI_PORT ?= 3000
+SEEDS ?= 1000
+FIRST ?= 0
+REPLAY ?=
 PIP := .venv/bin/python -m pip -qq --disable-pip-version-check --no-input
 UV_VERSION := 0.13.9
 
@@ -13,7 +16,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ui lint format bench docs lock clean
+.PHONY: help setup demo test ui simulate lint format bench docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +33,9 @@ test: .venv/dev.stamp  ## every test
 
 bench: .venv/dev.stamp  ## the engine against other clients, side by side (several minutes)
 	@.venv/bin/python -m benchmarks.engine $(BENCH_ARGS)
+
+simulate: .venv/dev.stamp  ## the engine under misfortunes drawn from seeds: SEEDS=1000, FIRST=0, or REPLAY=<seed>
+	@.venv/bin/python -m embedding_pipeline_tests.simulation $(if $(REPLAY),--replay $(REPLAY),--seeds $(SEEDS) --first $(FIRST))
 
 lint: .venv/dev.stamp  ## style, types and the contract between the rooms
 	@.venv/bin/ruff check .

@@ -106,7 +106,7 @@ class Fallback(Embedder):
         except (ProviderError, BudgetExceeded) as error:
             error.attempts = (*sent, *error.attempts)
             raise
-        except asyncio.CancelledError as error:
+        except BaseException as error:
             vars(error).update(attempts=tuple(sent))
             raise
 
@@ -163,7 +163,11 @@ class Fallback(Embedder):
         if not isinstance(error, _UNSENT):
             attempt = attempt_of(error)
             sent.append(attempt)
-            await about_to_repeat(attempt)
+            try:
+                await about_to_repeat(attempt)
+            except BaseException as exc:
+                vars(exc).update(between_calls=True)
+                raise
 
     async def _ended(self, failed: Sequence[ProviderError], sent: list[Attempt]) -> ProviderError:
         """The error for whoever asks again: all have failed, the last one's call is not booked."""

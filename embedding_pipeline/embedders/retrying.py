@@ -8,7 +8,6 @@ call is given up. Being told to wait (429, circuit breaker) is not: a storm of 4
 drop work while there is time. Time bounds both.
 """
 
-import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -122,7 +121,8 @@ class Retrying(Wrapper):
     """Calls again what time may cure. No attempt begins after ``max_seconds``.
 
     Results say in ``attempts`` what failed before; errors carry the same attribute, and so
-    does a cancellation, with ``between_calls`` where no call was out when it came.
+    does whatever else ends a call (a cancellation, books that cannot be written), with
+    ``between_calls`` where no call was out when it came.
     """
 
     def __init__(
@@ -150,9 +150,10 @@ class Retrying(Wrapper):
         except BudgetExceeded as error:  # no call is out, and none follows
             error.attempts = (*call.attempts, *error.attempts)
             raise
-        except asyncio.CancelledError as error:
+        except BaseException as error:
             attempts = (*call.attempts, *getattr(error, "attempts", ()))
-            vars(error).update(attempts=attempts, between_calls=call.resting)
+            resting = call.resting or getattr(error, "between_calls", False)
+            vars(error).update(attempts=attempts, between_calls=resting)
             raise
         return replace(
             result,

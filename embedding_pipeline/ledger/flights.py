@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from embedding_pipeline.ledger.shares import Share, divide
 from embedding_pipeline.records import Account, Kind
@@ -122,6 +122,15 @@ def regain(connection: Connection, flight: Flight, shares: Sequence[Share], bega
     left = replace(flight, shares=tuple(shares))
     _book_unknown(connection, left, -1, began_ms)
     open_flight(connection, left, began_ms)
+
+
+def calls_lost(connection: Connection, flight_id: str, began_ms: int) -> int:
+    """How many calls of a flight are booked as unknown, whoever booked them."""
+    c = ledger.c
+    query = select(func.coalesce(func.sum(c.requests), 0)).where(
+        c.at == began_ms, c.flight_id == flight_id, c.outcome == UNKNOWN
+    )
+    return int(connection.scalar(query) or 0)
 
 
 def settle(

@@ -9,7 +9,7 @@ from typing import Final
 
 from embedding_pipeline.errors import BudgetExceeded, CircuitOpen, NoPermit, ProviderError
 from embedding_pipeline.ledger.flights import Flight
-from embedding_pipeline.records import Attempt
+from embedding_pipeline.records import Attempt, EmbeddingResult
 
 NOT_SENT: Final = (CircuitOpen, NoPermit)
 """Errors of our own making: no call was made."""
@@ -32,11 +32,16 @@ def ended_by(exc: BaseException, flight: Flight) -> Sequence[Attempt]:
         return attempts_of(exc)
     if isinstance(exc, BudgetExceeded):  # between two calls: none is out
         return getattr(exc, "attempts", ())
-    # Cut off, or delivered and not stored: it may have been billed.
+    # Cut off: it may have been billed.
     earlier: Sequence[Attempt] = getattr(exc, "attempts", ())
     if getattr(exc, "between_calls", False):
         return earlier
     return [*earlier, Attempt(flight.provider, type(exc).__name__, maybe_billed=True)]
+
+
+def not_stored(result: EmbeddingResult) -> Attempt:
+    """The call that delivered, should its vectors not be kept: it was billed all the same."""
+    return Attempt(result.provider, "NotStored", maybe_billed=True)
 
 
 def lost_among(attempts: Iterable[Attempt]) -> list[Attempt]:

@@ -10,7 +10,6 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from embedding_pipeline.planning.requests import RequestCaps, plan_requests
 from embedding_pipeline.records import Digest, Priority
 from embedding_pipeline.service.aside import Aside
 from embedding_pipeline.service.batch import OpenBatch, Rows
+from embedding_pipeline.service.config import WINDOW_BYTES
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.finishing import finish
 from embedding_pipeline.service.outages import no_outage
@@ -40,9 +40,6 @@ from embedding_pipeline.service.work import (
 from embedding_pipeline.state.store import Store
 
 log = logging.getLogger(__name__)
-
-WINDOW_BYTES: Final = 40 << 20
-"""Vectors of batches that are open, at most (one batch may exceed it)."""
 
 OnProgress = Callable[[Progress], None]
 OutageOf = Callable[[BaseException], Deferral | None]

@@ -5,6 +5,7 @@ here: reading settings, or acting on any of it.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from embedding_pipeline.catalog import ModelSpec
 from embedding_pipeline.ledger.budgets import Budgets
@@ -13,6 +14,8 @@ from embedding_pipeline.records import Kind
 from embedding_pipeline.service.keeping import UNBOUNDED, Bound
 from embedding_pipeline.service.preparing import InputRules
 from embedding_pipeline.vectors.provenance import NO_RECIPE, Recipe
+
+WINDOW_BYTES: Final = 40 << 20
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class ServiceConfig:
         budgets: what bounds spending, if anything does.
         recipe: the same in words, as each file keeps it.
         defers_outages: bulk work that may leaves for later what a provider does not deliver.
+        window_bytes: vectors of a bulk run's open batches, at most (one batch may exceed it).
     """
 
     spec: ModelSpec
@@ -56,3 +60,4 @@ class ServiceConfig:
     budgets: Budgets | None = None
     recipe: Recipe = NO_RECIPE
     defers_outages: bool = False
+    window_bytes: int = WINDOW_BYTES

@@ -212,6 +212,7 @@ class ServiceCore:
             priority,
             self._clock,
             self.aside,
+            self._config.window_bytes,
             outage_of=outage_of if may_defer and self._config.defers_outages else no_outage,
             hold=hold,
         )

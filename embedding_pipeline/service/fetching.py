@@ -33,6 +33,7 @@ from embedding_pipeline.ledger.deferred import BUDGET
 from embedding_pipeline.ledger.shares import shares_of
 from embedding_pipeline.limits.callers import Caller, on_behalf_of
 from embedding_pipeline.records import Attempt, Digest, EmbeddingResult, Priority
+from embedding_pipeline.service.attempts import attempts_of
 from embedding_pipeline.service.finishing import finish
 from embedding_pipeline.service.flight import Flying, Terms
 from embedding_pipeline.service.flying import Books
@@ -275,11 +276,13 @@ class Fetcher:
         """Whatever the embedder: what is stored under these keys has their number and width."""
         expected = (texts, self.terms.space.native_dimensions)
         if result.vectors.shape != expected:
-            raise InvalidReply(
+            error = InvalidReply(
                 f"{result.provider} delivered vectors of shape {result.vectors.shape}, "
                 f"expected {expected}; check the model and the provider",
                 ProviderFault(result.provider, maybe_billed=True),
             )
+            error.attempts = (*result.attempts, *attempts_of(error))
+            raise error
 
     def _give_up_hopeless(self, flying: Flying, exc: Exception) -> None:
         texts, tried = len(flying.left) + len(flying.refused), len(flying.refused) + 1

@@ -50,7 +50,9 @@ class Flying:
         left: keys claimed and not settled yet.
         out: those of them that a request is out for at this moment.
         began_ms: when it left; its spending counts for that instant.
+        known: calls of a request that has come back, until they are booked.
         booked: lost calls of the request that is out which are booked already.
+        lost: lost calls of all its requests that were booked here.
         waiting: keys there is no money for just now.
         deferred: keys there is no money for in this period.
         unbooked: calls already made that no entry holds yet.
@@ -63,7 +65,9 @@ class Flying:
     left: dict[Digest, Item] = field(default_factory=dict)
     out: Sequence[Item] = ()
     began_ms: int = 0
+    known: Sequence[Attempt] | None = None
     booked: int = 0
+    lost: int = 0
     waiting: Sequence[Item] = ()
     deferred: dict[Digest, Deferral] = field(default_factory=dict)
     unbooked: int = 0

@@ -33,6 +33,7 @@ from embedding_pipeline.service.attempts import (
     calls_of,
     ended_by,
     lost_among,
+    not_stored,
     waited_ms,
 )
 from embedding_pipeline.service.flight import Flying, Terms
@@ -158,6 +159,7 @@ class Books:
         digests = [item.digest for item in items]
         left = _without(flying.left, digests)
         lost = lost_among(result.attempts)
+        flying.known = [*result.attempts, not_stored(result)]
 
         def work(connection: Connection) -> None:
             self._regain(connection, flying)
@@ -190,6 +192,8 @@ class Books:
             self._purse.compare(items, result.usage.input_tokens, result.provider)
         await self._store.write(work)
         flying.left, flying.out, flying.unbooked, flying.unbooked_ms = left, (), 0, 0
+        flying.lost += len(lost[flying.booked :])
+        flying.known = None
         flying.digests.extend(digests)
         flying.vectors.append(result.vectors)
         for account, tokens in divide(result.usage.input_tokens, shares).items():
@@ -214,7 +218,7 @@ class Books:
         Raises:
             BudgetExceeded: there is no money to send what is left of it.
         """
-        attempts = attempts_of(exc)
+        flying.known = attempts = attempts_of(exc)
         every = lost_among(attempts)
         lost, paid = every[flying.booked :], True
         if lost:
@@ -222,7 +226,7 @@ class Books:
             rest = _without(flying.left, alone).values()
             paid = await self._book(flying, items, lost, list(rest))
         made = calls_of(attempts)
-        flying.out, flying.booked = (), 0
+        flying.out, flying.known, flying.booked = (), None, 0
         flying.unbooked += made - len(every)
         flying.unbooked_ms += waited_ms(attempts)
         flying.requests += made
@@ -247,7 +251,9 @@ class Books:
                 return True
             return purse.renew(connection, flying.flight.id, rest, flying.began_ms, now)
 
-        return await self._store.write(work)
+        paid = await self._store.write(work)
+        flying.lost += len(lost)
+        return paid
 
     async def refuse(self, flying: Flying, item: Item, refusal: Refusal) -> None:
         """One text is to blame: its claim ends, and the flight goes on without it."""
@@ -269,7 +275,9 @@ class Books:
         left, out = list(flying.left.values()), flying.out
         if not left:
             return
-        attempts = ended_by(exc, flying.flight) if out else ()
+        attempts = flying.known
+        if attempts is None:
+            attempts = ended_by(exc, flying.flight) if out else ()
         every = lost_among(attempts)
         lost = every[flying.booked :]
         flying.attempts.extend(attempts)
@@ -278,7 +286,8 @@ class Books:
         flying.unbooked_ms += waited_ms(attempts)
 
         def work(connection: Connection) -> None:
-            self._regain(connection, flying)
+            if not self._regain(connection, flying):
+                return
             _book_lost(connection, flying.flight, _shares(out or left), lost, flying.began_ms)
             _book_calls(connection, flying, left)
             digests = [item.digest for item in left]
@@ -300,19 +309,26 @@ class Books:
         if self._purse is not None:
             self._purse.hold(connection, flight.id, left.values())
 
-    def _regain(self, connection: Connection, flying: Flying) -> None:
-        """Whoever took this flight for dead was wrong: put it back before it is changed."""
-        if flights.is_open(connection, flying.flight.id):
-            return
-        shares = _shares(flying.left.values())
-        flights.regain(connection, flying.flight, shares, flying.began_ms)
+    def _regain(self, connection: Connection, flying: Flying) -> bool:
+        """Whoever took this flight for dead was wrong: put it back before it is changed.
+
+        False where nobody did: then a step of our own ended it whose commit was taken for
+        failed, as when the connection to a database breaks on the word that it was kept.
+        """
+        flight, began = flying.flight, flying.began_ms
+        if flights.is_open(connection, flight.id):
+            return True
+        if flights.calls_lost(connection, flight.id, began) <= flying.lost:
+            return False
+        flights.regain(connection, flight, _shares(flying.left.values()), began)
         if self._purse is not None:
-            self._purse.hold(connection, flying.flight.id, flying.left.values())
+            self._purse.hold(connection, flight.id, flying.left.values())
         log.warning("a request was taken for dead; its entry is put right")
         number, digests = self._terms.space_id, list(flying.left)
         taken = claims.held(connection, number, digests)
         free = [digest for digest in digests if digest not in taken]
-        claims.claim(connection, number, free, flying.flight.id)
+        claims.claim(connection, number, free, flight.id)
+        return True
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000)

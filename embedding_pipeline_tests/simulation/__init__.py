@@ -1,0 +1,1 @@
+"""The engine under every misfortune a seed can name: ``make simulate``."""

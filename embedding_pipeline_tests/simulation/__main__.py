@@ -1,0 +1,64 @@
+"""``python -m embedding_pipeline_tests.simulation``: many seeds, or one of them again.
+
+Prints each seed that broke a law and the law; exits with 1 then. ``--replay SEED`` acts one out
+with its whole history. Hashes of strings are made the same in every process first, so that a
+seed is the same everywhere.
+"""
+
+import argparse
+import os
+import sys
+import time
+
+from embedding_pipeline_tests.simulation.acting import Ending, play
+from embedding_pipeline_tests.simulation.machine import collect, no_collector
+
+HASHES = "PYTHONHASHSEED"
+
+
+def main() -> int:
+    """Parse and act."""
+    parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=1000, help="how many")
+    parser.add_argument("--only", type=int, nargs="*", default=[], help="these seeds instead")
+    parser.add_argument("--replay", type=int, help="one seed, with its history")
+    arguments = parser.parse_args()
+    if arguments.replay is not None:
+        with no_collector():
+            ending = play(arguments.replay)
+        print("\n".join(ending.lines))  # noqa: T201
+        return _tell([ending], 0.0)
+    seeds = arguments.only or range(arguments.first, arguments.first + arguments.seeds)
+    began = time.process_time()
+    endings = []
+    with no_collector():
+        for number, seed in enumerate(seeds):
+            ending = play(seed)
+            if number % 20 == 19:
+                collect()
+            endings.append(ending)
+            if ending.broken:
+                print(f"seed {seed}: {ending.broken}", flush=True)  # noqa: T201
+    return _tell(endings, time.process_time() - began)
+
+
+def _tell(endings: list[Ending], seconds: float) -> int:
+    broken = [ending for ending in endings if ending.broken]
+    steps, calls = (sum(getattr(e, name) for e in endings) for name in ("steps", "calls"))
+    print(  # noqa: T201
+        f"{len(endings)} seeds, {steps:,} steps, {calls:,} requests, {seconds:.1f} s of CPU: "
+        f"{len(broken)} broke a law"
+    )
+    for ending in broken[:10]:
+        print(f"again: make simulate REPLAY={ending.seed}")  # noqa: T201
+    if len(endings) == 1:
+        print(f"history {endings[0].history}; {endings[0].broken or 'all laws held'}")  # noqa: T201
+    return int(bool(broken))
+
+
+if __name__ == "__main__":
+    if os.environ.get(HASHES) != "0":
+        command = [sys.executable, "-m", "embedding_pipeline_tests.simulation", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, HASHES: "0"})  # noqa: S606
+    raise SystemExit(main())

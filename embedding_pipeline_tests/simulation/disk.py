@@ -1,0 +1,158 @@
+"""The state store of a machine: real statements on a real SQLite, and faults at every write.
+
+Belongs here: transactions done as steps of their process, after a delay, or not at all. Does
+not belong here: the store's own threads and group commits, which have tests of their own.
+
+The database is in memory, and one for all seeds: it is emptied, not made anew.
+"""
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.pool import StaticPool
+
+from embedding_pipeline.errors import StateError
+from embedding_pipeline.state import schema
+from embedding_pipeline.state import store as real
+from embedding_pipeline.state.migrations import migrate
+from embedding_pipeline.state.store import Store
+from embedding_pipeline_tests.simulation.machine import Machine
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What goes wrong with transactions.
+
+    Attributes:
+        slowest: seconds one takes at most.
+        refused: share of the writes that are refused, and of which nothing is kept.
+        unclear: share of the writes that are kept and yet reported as failed, as when a
+            connection breaks on the word that it was.
+    """
+
+    slowest: float = 0.01
+    refused: float = 0.0
+    unclear: float = 0.0
+
+
+NONE = Trouble()
+
+
+@cache
+def _engine() -> Engine:
+    engine = create_engine(
+        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+    )
+    event.listen(engine, "connect", real._on_connect)
+    event.listen(engine, "begin", real._on_begin)
+    with engine.connect() as connection, connection.begin():
+        migrate(connection, 0)
+    return engine
+
+
+@dataclass
+class Disk:
+    """The database all processes share.
+
+    Attributes:
+        trouble: what goes wrong at present.
+        after: called after every transaction that wrote.
+    """
+
+    machine: Machine
+    rng: random.Random
+    trouble: Trouble = NONE
+    after: list[Callable[[], None]] = field(default_factory=list)
+    engine: Engine = field(default_factory=_engine)
+
+    @property
+    def raw(self) -> sqlite3.Connection:
+        """The driver's connection, for those who look on."""
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+        assert isinstance(driver, sqlite3.Connection)
+        return driver
+
+    def empty(self) -> None:
+        """As it was when it was new."""
+        with self.engine.connect() as connection, connection.begin():
+            for table in reversed(schema.metadata.sorted_tables):
+                if table not in (schema.schema_version, schema.store_identity):
+                    connection.execute(table.delete())
+
+
+class DiskStore(Store):
+    """A store as one process has it open."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.url = "sqlite:///simulated.db"
+        self._disk = disk
+        self._engine = disk.engine
+        self._open = True
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        with self._edge():
+            return await self._soon(work, True)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        with self._edge():
+            return await self._soon(work, False)
+
+    def close(self) -> None:
+        self._open = False
+
+    async def _soon(self, work: Callable[[Connection], T], exclusive: bool) -> T:
+        if not self._open:
+            raise StateError("state store: it is closed; open a new one")
+        disk, done = self._disk, asyncio.get_running_loop().create_future()
+        delay = disk.rng.uniform(0, disk.trouble.slowest)
+        disk.machine.call_later(delay, self._perform, work, exclusive, done)
+        result: T = await done
+        return result
+
+    def _perform(
+        self, work: Callable[[Connection], T], exclusive: bool, done: "asyncio.Future[T]"
+    ) -> None:
+        disk = self._disk
+        if done.cancelled() and disk.rng.random() < 0.5:
+            return  # it had not begun yet
+        luck = disk.rng.random() if exclusive else 1.0
+        refused, unclear = disk.trouble.refused, disk.trouble.unclear
+        try:
+            if luck < refused:
+                raise StateError("state store: refused, as a seed wants it")
+            result = self._transact(work, exclusive)
+            if exclusive:
+                self._look()
+            if luck < refused + unclear:
+                raise StateError("state store: broken off, as a seed wants it")
+        except Exception as exc:  # noqa: BLE001 - whoever asked gets it
+            if not done.cancelled():
+                done.set_exception(exc)
+        else:
+            if not done.cancelled():
+                done.set_result(result)
+
+    def _look(self) -> None:
+        try:
+            for look in self._disk.after:
+                look()
+        except AssertionError as exc:
+            self._disk.machine.fail(exc)
+
+
+@contextmanager
+def opened(machine: Machine, rng: random.Random) -> Iterator[Disk]:
+    """An empty disk."""
+    disk = Disk(machine, rng)
+    disk.empty()
+    yield disk
