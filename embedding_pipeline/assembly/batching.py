@@ -109,12 +109,6 @@ def _terms(connection: Connection, settings: Settings, provider: ProviderConfig)
     )
 
 
-def forced(settings: Settings) -> Settings:
-    """The same settings with the Batch API on: a person asks for it."""
-    config = settings.batch_api.model_copy(update={"mode": "on"})
-    return settings.model_copy(update={"batch_api": config})
-
-
 @dataclass(frozen=True)
 class Sent:
     """What was sent to the Batch API ahead of a run.

@@ -4,14 +4,17 @@ Belongs here: finding the parts. Does not belong here: counting, buying or stori
 (``pipeline``), or printing.
 """
 
+import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from embedding_pipeline.assembly.batch_way import provider_of
 from embedding_pipeline.assembly.parts import (
     build_counter,
     build_datasets,
@@ -38,9 +41,16 @@ from embedding_pipeline.pipeline.warming import (
 from embedding_pipeline.planning.inputs import fits
 from embedding_pipeline.records import Account, Vectors
 from embedding_pipeline.service.bulk import OnProgress
+from embedding_pipeline.service.work import WorkBatch
 from embedding_pipeline.settings.environment import api_key
 from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.tokens import api_estimate
+
+if TYPE_CHECKING:  # importing it brings in the SDK, a second of CPU
+    from embedding_pipeline.assembly.batching import Sent
+    from embedding_pipeline.pipeline.batching import Work
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -78,21 +88,63 @@ async def plan_warming(settings: Settings, texts: Texts) -> TextsPlan:
 async def warm_texts(
     settings: Settings, texts: Texts, account: Account, total: int, on_progress: OnProgress
 ) -> WarmReport:
-    """Have the vectors of these texts in the cache; see ``pipeline.warming.warm``."""
+    """Have the vectors of these texts in the cache; see ``pipeline.warming.warm``.
+
+    Where ``batch_api`` says so, what is missing goes into batches.
+    """
+
+    def work() -> AsyncIterator[WorkBatch]:
+        return text_batches(texts, build_counter(settings), account)
+
+    await _send_ahead(settings, work)
     async with open_service(settings) as service:
-        batches = text_batches(texts, build_counter(settings), account)
-        return await warm(service, batches, total=total, on_progress=on_progress)
+        return await warm(service, work(), total=total, on_progress=on_progress)
 
 
 async def warm_days(
     settings: Settings, days: Sequence[str], total: int, on_progress: OnProgress
 ) -> WarmReport:
-    """Have the vectors of these days in the cache; see ``pipeline.warming.warm``."""
-    async with open_service(settings) as service:
-        with representatives(settings) as chunks:
+    """Have the vectors of these days in the cache; see ``pipeline.warming.warm``.
+
+    Where ``batch_api`` says so, what is missing goes into batches.
+    """
+    with representatives(settings) as chunks:
+        await _send_ahead(settings, lambda: day_batches(chunks, days))
+        async with open_service(settings) as service:
             return await warm(
                 service, day_batches(chunks, days), total=total, on_progress=on_progress
             )
+
+
+async def submit_days(settings: Settings, days: Sequence[str]) -> "Sent":
+    """Send what days lack to the Batch API, whatever ``batch_api`` says; no dataset is written.
+
+    Raises:
+        ConfigurationError: the model or the providers have no Batch API, or there is no key.
+        ProviderError: an upload failed; what was uploaded before goes its way.
+        SourceError: a day that was not made yet cannot be read.
+        StateError: the store refused.
+    """
+    from embedding_pipeline.assembly.batching import send
+
+    provider_of(settings)
+    config = settings.batch_api.model_copy(update={"mode": "on"})
+    forced = settings.model_copy(update={"batch_api": config})
+    with representatives(forced) as chunks, open_store(forced) as store:
+        return await send(forced, store, lambda: day_batches(chunks, days), _run_key(days))
+
+
+async def _send_ahead(settings: Settings, work: "Work") -> None:
+    if settings.batch_api.mode == "off":
+        return
+    from embedding_pipeline.assembly.batching import send
+
+    with open_store(settings) as store:
+        log.info("%s", await send(settings, store, work, "cache warm"))
+
+
+def _run_key(days: Sequence[str]) -> str:
+    return f"{days[0]} to {days[-1]}" if days else ""
 
 
 @dataclass(frozen=True)

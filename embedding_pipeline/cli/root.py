@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from embedding_pipeline.cli.backfill import backfill
+from embedding_pipeline.cli.batch import batch
 from embedding_pipeline.cli.budget import budget
 from embedding_pipeline.cli.cache.group import cache
 from embedding_pipeline.cli.costs import costs
@@ -76,6 +77,7 @@ for _command in (
     budget,
     cache,
     spaces,
+    batch,
     failed,
     limits,
     doctor,

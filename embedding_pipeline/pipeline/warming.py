@@ -100,6 +100,7 @@ class WarmReport:
         input_tokens: billed.
         cost_nano_usd: money.
         seconds: time.
+        in_batches: left to the Batch API, whose results are there within a day.
     """
 
     texts: int
@@ -110,6 +111,7 @@ class WarmReport:
     input_tokens: int
     cost_nano_usd: int
     seconds: float
+    in_batches: int = 0
 
 
 async def warm(
@@ -145,4 +147,5 @@ async def warm(
         progress.input_tokens,
         progress.cost_nano_usd,
         progress.seconds,
+        sum(tally.deferred for tally in tallies),
     )

@@ -68,7 +68,8 @@ def warm(
 
     Days are split, deduplicated and embedded as a run would do it, but no dataset is
     written: a later run finds every vector in the cache. The price is said first; on a
-    terminal, the command then asks. Exits with 7 when a budget is in the way.
+    terminal, the command then asks. Exits with 7 when a budget is in the way. Where batch_api
+    says so, the texts go to the Batch API, and the command does not wait for them.
     """
     from embedding_pipeline.settings.loading import load_settings
 
@@ -96,6 +97,7 @@ def warm(
 
 
 def _price(settings: "Settings", options: TextsOptions) -> _Price:
+    from embedding_pipeline.assembly.batch_way import verdict_of
     from embedding_pipeline.assembly.planning import plan_spending
     from embedding_pipeline.assembly.warming import plan_warming
     from embedding_pipeline.pipeline.plan import cost
@@ -109,15 +111,15 @@ def _price(settings: "Settings", options: TextsOptions) -> _Price:
             total.refused,
             total.to_embed,
             total.input_tokens,
-            plan.cost_nano_usd,
+            plan.chosen_cost_nano_usd,
             plan.objections or (),
         )
     with ExitStack() as stack:
         found = asyncio.run(plan_warming(settings, options.open(settings, stack)))
-    return _Price(
-        **asdict(found),
-        cost_nano_usd=cost(found.input_tokens, settings.model_spec.nano_usd_per_token),
-    )
+    spec = settings.model_spec
+    batch = verdict_of(settings, found.input_tokens).way == "batch"
+    price = spec.batch_nano_usd_per_token if batch else spec.nano_usd_per_token
+    return _Price(**asdict(found), cost_nano_usd=cost(found.input_tokens, price))
 
 
 def _warm(
@@ -135,6 +137,8 @@ def _warm(
 
 def _words(done: "WarmReport") -> str:
     refused = f", {done.refused:,} have none" if done.refused else ""
+    if done.in_batches:
+        refused += f", {done.in_batches:,} are in batches (embedding-pipeline batch list)"
     return (
         f"{done.texts:,} texts: {done.embedded:,} embedded in {done.requests:,} requests, "
         f"{done.cached:,} were there{refused}. {done.input_tokens:,} tokens, "
