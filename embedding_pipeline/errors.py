@@ -9,7 +9,6 @@ exception (that happens at the one edge that met it, with ``raise … from exc``
     EmbeddingPipelineError
     ├── ConfigurationError          settings, keys, models: a person must change something
     │   ├── SettingsError             a settings file or variable is wrong
-    │   ├── NotAvailableYet           a setting whose feature this version does not have
     │   └── MissingExtra              an optional dependency is not installed
     ├── SourceError                 chunks cannot be read (path, format, permission)
     ├── StateError                  the shared store is unreachable, locked, full or newer than us
@@ -54,10 +53,6 @@ class ConfigurationError(EmbeddingPipelineError):
 
 class SettingsError(ConfigurationError):
     """A settings file or environment variable is wrong; names file, key and remedy."""
-
-
-class NotAvailableYet(ConfigurationError):
-    """A setting is known, but the feature behind it is not part of this version."""
 
 
 class MissingExtra(ConfigurationError):

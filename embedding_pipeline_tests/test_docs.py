@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from embedding_pipeline.cli.endings import EXIT_CODES
 from embedding_pipeline.cli.root import root
 from embedding_pipeline.settings.tree import Settings
+from embedding_pipeline_tests.embedders.sentence_models import write_model
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -152,7 +153,12 @@ def test_local_links_resolve(repository: Path, document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_python_and_yaml_blocks_are_valid(repository: Path, document: str) -> None:
+def test_python_and_yaml_blocks_are_valid(
+    repository: Path, document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = {"sentence_bert_config.json": {"max_seq_length": 256}}
+    write_model(tmp_path / "models" / "all-MiniLM-L6-v2", **longest)
+    monkeypatch.chdir(tmp_path)
     text = (repository / document).read_text()
     for language, block in re.findall(r"```(python|yaml)\n(.*?)```", text, re.DOTALL):
         if language == "yaml":

@@ -17,6 +17,7 @@ from embedding_pipeline.catalog import ModelSpec
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.embedders.base import Embedder
 from embedding_pipeline.embedders.config import ProviderConfig
+from embedding_pipeline.embedders.local_models import is_local_model
 from embedding_pipeline.errors import ConfigurationError
 from embedding_pipeline.limits.base import LimitStore
 from embedding_pipeline.limits.callers import Tenants
@@ -42,10 +43,24 @@ def build_embedder(settings: Settings, key: str | None, clock: Clock) -> Embedde
     """
     spec = settings.model_spec
     if spec.is_local:
-        from embedding_pipeline.embedders.local import LocalEmbedder
-
-        return LocalEmbedder(build_counter(settings).count)
+        return build_local(settings, spec.name)
     return _remote(settings, spec, key, clock)
+
+
+def build_local(settings: Settings, model: str) -> Embedder:
+    """A model that runs in this process.
+
+    Raises:
+        ConfigurationError: there is no such model here, or what runs it is not installed.
+    """
+    count = build_counter(settings).count
+    if is_local_model(model):
+        from embedding_pipeline.embedders.sentences import SentenceEmbedder
+
+        return SentenceEmbedder(settings.local_model(model), count)
+    from embedding_pipeline.embedders.local import LocalEmbedder
+
+    return LocalEmbedder(count)
 
 
 def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) -> Embedder:
@@ -102,7 +117,7 @@ def _route(
 
 def in_order(settings: Settings) -> list[ProviderConfig]:
     """The providers, the one asked first first; of one priority, as they are listed."""
-    return sorted(settings.providers, key=lambda provider: provider.priority)
+    return list(settings.remote_providers)
 
 
 def _key(provider: ProviderConfig) -> str | None:

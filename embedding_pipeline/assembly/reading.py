@@ -119,7 +119,7 @@ def read_vectors(
     chosen = settings or load_settings()
     target = resolve_target(chosen, space)
     datasets = build_datasets(chosen)
-    instead = stand_in_space()
+    instead = stand_in_space(chosen)
     waiting = (
         reader.read_stand_ins(datasets, instead, start, end, fan_out=fan_out, with_text=with_text)
         if stand_ins

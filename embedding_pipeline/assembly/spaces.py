@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from embedding_pipeline.assembly.parts import build_datasets, has_state, open_store
 from embedding_pipeline.catalog import find_model
+from embedding_pipeline.embedders.local_models import is_local_model
 from embedding_pipeline.errors import ConfigurationError, DataError
 from embedding_pipeline.records import Space
 from embedding_pipeline.settings.tree import EmbeddingConfig, Settings
@@ -92,9 +93,15 @@ def on_disk(datasets: Datasets) -> dict[Target, int]:
 
 
 def model_of(space: Space) -> str:
-    """The name by which settings choose the model of a space; "" when it is not known."""
+    """The name by which settings choose the model of a space; "" when it is not known.
+
+    Of a local model the folder is not known any more, only how it was called.
+    """
+    name = f"{space.family}/{space.model}"
+    if is_local_model(name):
+        return name
     try:
-        spec = find_model(f"{space.family}/{space.model}")
+        spec = find_model(name)
     except ConfigurationError:
         return ""
     return spec.name if spec.space == space else ""

@@ -28,7 +28,8 @@ class ProviderConfig(_Config):
     """Environment variable that holds the key; the key itself is never a setting."""
 
     deployment: str | None = None
-    """What Azure calls the model on the wire; null = the model's own name."""
+    """What Azure calls the model on the wire; null = the model's own name. For kind local, the
+    model that stands in: a folder, or a name on the Hugging Face hub; null = the bundled one."""
 
     api_version: str = Field("2024-10-21", pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$")
     """Version of Azure's API; only Azure has one."""

@@ -66,7 +66,7 @@ class LocalEmbedder(Embedder):
             raise ServiceClosed("the local model is closed; open a new one")
         if not texts:
             raise ValueError("there is nothing to embed: give at least one text")
-        _require_utf8(texts)
+        require_utf8(texts)
         counts = await self._run(self._count, texts)
         self._require_short(counts)
         await self._run(_MODEL.get)
@@ -75,7 +75,7 @@ class LocalEmbedder(Embedder):
             await asyncio.gather(
                 *(self._run(_embed_into, vectors, texts, rows) for rows in _parts(texts))
             )
-        _require_sound(vectors)
+        require_sound(vectors)
         return EmbeddingResult(vectors, Usage(int(counts.sum())), PROVIDER)
 
     async def aclose(self) -> None:
@@ -90,27 +90,30 @@ class LocalEmbedder(Embedder):
         if counts.max() <= most:
             return
         index = int(np.argmax(counts > most))
-        raise _refused(index, "too_long", f"has {counts[index]} tokens, more than {most}")
+        raise refused(index, "too_long", f"has {counts[index]} tokens, more than {most}")
 
 
-def _refused(index: int, code: str, what: str) -> InputRefused:
+def refused(index: int, code: str, what: str) -> InputRefused:
+    """The error for one text of a local model."""
     fault = ProviderFault(PROVIDER, code=code, input_index=index)
     return InputRefused(f"input {index} {what}; split it, or leave it out", fault)
 
 
-def _require_utf8(texts: Sequence[str]) -> None:
+def require_utf8(texts: Sequence[str]) -> None:
+    """Raises InputRefused."""
     for index, text in enumerate(texts):
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise _refused(index, "not_utf8", "holds a lone surrogate") from None
+            raise refused(index, "not_utf8", "holds a lone surrogate") from None
 
 
-def _require_sound(vectors: Vectors) -> None:
+def require_sound(vectors: Vectors) -> None:
+    """Finite, and of unit norm. Raises InputRefused."""
     squares = np.einsum("ij,ij->i", vectors, vectors)
     fine = (squares > 0.99**2) & (squares < 1.01**2)  # false for NaN
     if not fine.all():
-        raise _refused(int(np.argmin(fine)), "no_vector", "has no vector of unit norm")
+        raise refused(int(np.argmin(fine)), "no_vector", "has no vector of unit norm")
 
 
 def _parts(texts: Sequence[str]) -> Iterator[list[int]]:

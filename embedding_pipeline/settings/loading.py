@@ -14,13 +14,12 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import SettingsError as UnreadableValueError
 
-from embedding_pipeline.errors import NotAvailableYet, SettingsError
+from embedding_pipeline.errors import SettingsError
 from embedding_pipeline.settings.environment import (
     CONFIG_VARIABLE,
     PREFIX,
     settings_file,
 )
-from embedding_pipeline.settings.rules import later
 from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline.settings.wording import children_of, closest, explain
 
@@ -33,7 +32,6 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
 
     Raises:
         SettingsError: a file cannot be read, or a value is wrong; every problem is named.
-        NotAvailableYet: a key is set whose feature this version does not have.
     """
     named = {key: value for key, value in (overrides or {}).items() if value is not None}
     path = settings_file()
@@ -45,9 +43,6 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     except UnreadableValueError as exc:
         raise SettingsError(_no_json(exc)) from exc
     settings._base = path.parent if path else Path.cwd()
-    for key, feature in later(settings):
-        origin = _Origin(named, path).of(tuple(key.split(".")))
-        raise NotAvailableYet(f"{origin}: {key} is not available yet ({feature}); leave it out")
     return settings
 
 

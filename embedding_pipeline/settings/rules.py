@@ -1,4 +1,4 @@
-"""Which settings go together, and which wait for a later version.
+"""Which settings go together.
 
 Belongs here: rules over more than one key; a rule over one key stands with the key. Pure.
 """
@@ -13,12 +13,6 @@ from embedding_pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from embedding_pipeline.settings.tree import Settings
-
-
-def later(settings: "Settings") -> Iterator[tuple[str, str]]:
-    """Keys that ask for what this version does not have."""
-    if any(provider.kind == "local" for provider in settings.providers):
-        yield "providers", "local stand-ins"
 
 
 def contradictions(settings: "Settings") -> Iterator[str]:
@@ -51,6 +45,7 @@ def contradictions(settings: "Settings") -> Iterator[str]:
     yield from _odd_providers(settings.providers)
     yield from _odd_budgets(settings, spec)
     yield from _odd_batches(settings, spec)
+    yield from _odd_stand_ins(settings)
 
 
 def _odd_storage(settings: "Settings") -> Iterator[str]:
@@ -122,6 +117,13 @@ def batch_provider(providers: Sequence[ProviderConfig]) -> ProviderConfig | None
 def _odd_providers(providers: Sequence[ProviderConfig]) -> Iterator[str]:
     if not providers:
         yield "providers: the list is empty; leave it out to use openai"
+    elif all(provider.kind == "local" for provider in providers):
+        yield (
+            "providers: none of them serves a model by its API; name one of kind openai, azure or "
+            "compatible, or leave the list out to use openai"
+        )
+    if sum(provider.kind == "local" for provider in providers) > 1:
+        yield "providers: only one of kind local can stand in; keep one"
     names = [provider.name for provider in providers]
     for index, provider in enumerate(providers):
         if provider.kind == "compatible" and provider.base_url is None:
@@ -130,6 +132,15 @@ def _odd_providers(providers: Sequence[ProviderConfig]) -> Iterator[str]:
             yield from _odd_azure(index, provider)
         if provider.name in names[:index]:
             yield f"providers.{index}.name: {provider.name} is there twice; names must differ"
+
+
+def _odd_stand_ins(settings: "Settings") -> Iterator[str]:
+    for index, provider in enumerate(settings.providers):
+        if provider.kind == "local":
+            try:
+                _ = settings.priced(settings.stand_in_model)
+            except ConfigurationError as exc:
+                yield f"providers.{index}.deployment: {exc}"
 
 
 def _odd_azure(index: int, provider: ProviderConfig) -> Iterator[str]:

@@ -40,6 +40,12 @@ from embedding_pipeline.catalog import DEFAULT_MODEL, ModelSpec, find_model
 from embedding_pipeline.chunking.config import ChunkingConfig
 from embedding_pipeline.dedup.config import DedupConfig
 from embedding_pipeline.embedders.config import ProviderConfig, RetryConfig
+from embedding_pipeline.embedders.local_models import PREFIX as LOCAL_PREFIX
+from embedding_pipeline.embedders.local_models import (
+    LocalModel,
+    find_local_model,
+    is_local_model,
+)
 from embedding_pipeline.ledger.config import BudgetConfig, PriceConfig
 from embedding_pipeline.limits.config import LimitsConfig, TenantConfig
 from embedding_pipeline.planning.config import RequestsConfig
@@ -81,6 +87,10 @@ class EmbeddingConfig(_Section):
     model: str = DEFAULT_MODEL
     dimensions: int | None = Field(None, ge=1)
     """A view of the full vector (first components, renormalised); null = native."""
+
+    allow_download: bool = False
+    """Whether a ``local/<name>`` that is not on this machine is fetched from the Hugging Face
+    hub, when the settings are first read."""
 
 
 class _Environment(EnvSettingsSource):
@@ -175,12 +185,12 @@ class Settings(BaseSettings):
         return self.priced(self.embedding.model)
 
     def priced(self, model: str) -> ModelSpec:
-        """A model of the catalog, at the price ``prices`` gives it, if it does.
+        """A model of the catalog or of this machine, at the price ``prices`` gives it, if it does.
 
         Raises:
             ConfigurationError: there is no such model.
         """
-        spec = find_model(model)
+        spec = self.local_model(model).spec if is_local_model(model) else find_model(model)
         for price in self.prices:
             if spec.name in (price.model, f"openai/{price.model}"):
                 return replace(
@@ -191,6 +201,21 @@ class Settings(BaseSettings):
                     source="prices in the settings",
                 )
         return spec
+
+    def local_model(self, name: str) -> LocalModel:
+        """A model of this machine; a relative folder starts at the settings file.
+
+        Raises ConfigurationError.
+        """
+        file = settings_file()
+        base = file.parent if file else Path.cwd()
+        return find_local_model(name, base, allow_download=self.embedding.allow_download)
+
+    @property
+    def stand_in_model(self) -> str:
+        """The model whose vectors stand in: that of the provider of kind ``local``, if any."""
+        named = [one.deployment for one in self.providers if one.kind == "local"]
+        return f"{LOCAL_PREFIX}{named[0]}" if named and named[0] else DEFAULT_MODEL
 
     @property
     def zone(self) -> tzinfo:
@@ -205,7 +230,16 @@ class Settings(BaseSettings):
     @property
     def provider(self) -> ProviderConfig:
         """The provider asked first."""
-        return min(self.providers, key=lambda provider: provider.priority)
+        return self.remote_providers[0]
+
+    @property
+    def remote_providers(self) -> tuple[ProviderConfig, ...]:
+        """Those that serve the model's own space, the one asked first first.
+
+        Of one priority, as they are listed.
+        """
+        remote = (one for one in self.providers if one.kind != "local")
+        return tuple(sorted(remote, key=lambda one: one.priority))
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

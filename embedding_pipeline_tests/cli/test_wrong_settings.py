@@ -37,11 +37,6 @@ def test_a_settings_file_that_is_not_there(folder: Folder, refused: Expect) -> N
     assert "nowhere.yaml" in told
 
 
-def test_a_feature_of_a_later_version(folder: Folder, refused: Expect) -> None:
-    folder.settings(providers=[{"name": "here", "kind": "local"}])
-    assert "not available yet" in refused(folder.run("costs"), 2)
-
-
 @pytest.mark.parametrize("command", [BACKFILL, BACKFILL[:-1]])
 def test_an_openai_model_without_a_key(
     folder: Folder, refused: Expect, command: tuple[str, ...]

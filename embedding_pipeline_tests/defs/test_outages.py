@@ -115,7 +115,7 @@ def test_degraded_every_chunk_has_a_vector_for_those_who_ask_and_in_the_end_its_
     assert read_vectors(day, day, settings=settings).num_rows == 0, "nobody gets them unasked"
     both = read_vectors(day, day, stand_ins=True, with_text=True, settings=settings)
     assert (both.vectors.num_rows, both.stand_ins.num_rows) == (0, ROWS)
-    assert both.space == stand_in_space()
+    assert both.space == stand_in_space(settings)
     assert both.stand_ins.schema.field("vector").type.list_size == both.space.native_dimensions
     representatives = read_vectors(day, day, stand_ins=True, fan_out=False, settings=settings)
     assert representatives.stand_ins.num_rows == DISTINCT
