@@ -9,6 +9,7 @@ UI_PORT ?= 3000
 SEEDS ?= 1000
 FIRST ?= 0
 REPLAY ?=
+MUTANTS ?= 40
 PIP := .venv/bin/python -m pip -qq --disable-pip-version-check --no-input
 UV_VERSION := 0.13.9
 
@@ -16,7 +17,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ui simulate lint format bench docs lock clean
+.PHONY: help setup demo test ui simulate mutate lint format bench docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,6 +37,9 @@ bench: .venv/dev.stamp  ## the engine against other clients, side by side (sever
 
 simulate: .venv/dev.stamp  ## the engine under misfortunes drawn from seeds: SEEDS=1000, FIRST=0, or REPLAY=<seed>
 	@.venv/bin/python -m embedding_pipeline_tests.simulation $(if $(REPLAY),--replay $(REPLAY),--seeds $(SEEDS) --first $(FIRST))
+
+mutate: .venv/dev.stamp  ## small wrongs in the pure rooms, and whether a test notices: MUTANTS=40 a room, 0 for all
+	@.venv/bin/python -m benchmarks.mutate --mutants $(MUTANTS)
 
 lint: .venv/dev.stamp  ## style, types and the contract between the rooms
 	@.venv/bin/ruff check .

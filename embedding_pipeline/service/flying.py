@@ -288,7 +288,9 @@ class Books:
         def work(connection: Connection) -> None:
             if not self._regain(connection, flying):
                 return
-            _book_lost(connection, flying.flight, _shares(out or left), lost, flying.began_ms)
+            flight, began = flying.flight, flying.began_ms
+            kept = flights.calls_lost(connection, flight.id, began) - flying.lost
+            _book_lost(connection, flight, _shares(out or left), lost[max(kept, 0) :], began)
             _book_calls(connection, flying, left)
             digests = [item.digest for item in left]
             claims.release(connection, self._terms.space_id, digests, flying.flight.id)

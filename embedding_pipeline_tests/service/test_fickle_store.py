@@ -70,6 +70,17 @@ async def test_a_kept_write_that_is_reported_as_failed_takes_nothing_out_of_the_
         assert await books_of(store) == Books(0, 0, 1, 0, 0, 1, 0)
 
 
+async def test_a_note_that_was_kept_though_reported_as_failed_is_made_once(
+    tmp_path: Path, provider: Provider
+) -> None:
+    provider.script = {0: TransientProviderError("lost", fault(billed=True))}
+    trying = Retrying(provider, RetryConfig(), HandClock(through=900.0), random.Random(1))
+    with Fickle(tmp_path, 1, kept=True) as store:
+        with pytest.raises(StateError):
+            await collect(open_fetcher(store, trying, HandClock()), items(*TEXTS))
+        assert await books_of(store) == Books(0, TOKENS, 1, 0, 0, 1, 0)
+
+
 async def test_vectors_that_were_kept_though_reported_as_failed_are_paid_once(
     tmp_path: Path, provider: Provider
 ) -> None:
