@@ -220,7 +220,15 @@ def _run(mutant: Mutant | None, tests: Sequence[str]) -> int:
             hypothesis.settings.load_profile("mutate")
 
     paths = [str(ROOT / TESTS / test) for test in tests]
-    options = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-k", "not postgres and not redis"]
+    options = [
+        "-x",
+        "-q",
+        "--assert=plain",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "not postgres and not redis",
+    ]
     try:
         return int(pytest.main([*options, *paths], plugins=[Quick()]))
     except BaseException:  # noqa: BLE001 - whatever it is, it was noticed
