@@ -118,6 +118,24 @@ def shortest(datasets: Datasets, space: Space) -> int:
     return min(lengths)
 
 
+def spaces_of_a_run(
+    settings: Settings, connection: Connection, before: Target, now_ms: int
+) -> frozenset[Space]:
+    """The spaces that a run of no build would write now.
+
+    Args:
+        settings: what they ask for.
+        connection: any transaction.
+        before: the active target where none is on record.
+        now_ms: the instant.
+    """
+    state = SpacesState.read(connection)
+    back = history.kept(state.events, settings.spaces.keep_days * DAY_MS, now_ms)
+    active = state.active or before
+    targets = writing(wanted(settings), active, state.build, back=back).targets
+    return frozenset(target.space for target in targets)
+
+
 async def begin_writing(
     settings: Settings, store: Store, datasets: Datasets, tagged: str | None, now_ms: int
 ) -> Writing:

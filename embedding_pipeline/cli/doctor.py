@@ -8,10 +8,10 @@ import asyncio
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +20,8 @@ import click
 
 from embedding_pipeline.cli.books import ask
 from embedding_pipeline.cli.endings import FAILED
+from embedding_pipeline.cli.findings import Finding, Status
+from embedding_pipeline.cli.providers import ask_providers
 from embedding_pipeline.errors import EmbeddingPipelineError
 
 if TYPE_CHECKING:
@@ -27,36 +29,10 @@ if TYPE_CHECKING:
 
 LITTLE_SPACE_BYTES: Final = 5 << 30
 NO_SPACE_BYTES: Final = 500 << 20
-PROBE_SECONDS: Final = 10
 DAGSTER_PACKAGES: Final = ("dagster", "dagster-webserver", "dagster-graphql", "dagster-shared")
 
 
-class Status(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
 _COLOURS: Final = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found.
-
-    Attributes:
-        status: ``fail`` means that work will not succeed until the remedy is applied.
-        subject: what was looked at.
-        message: what is the case.
-        remedy: what to do, or "".
-    """
-
-    status: Status
-    subject: str
-    message: str
-    remedy: str = ""
 
 
 @click.command()
@@ -92,9 +68,10 @@ def examine() -> Iterator[Finding]:
     yield _settings(settings)
     for subject, check in _CHECKS:
         try:
-            yield check(settings)
+            found = check(settings)
         except EmbeddingPipelineError as error:
-            yield Finding(Status.FAIL, subject, str(error))
+            found = Finding(Status.FAIL, subject, str(error))
+        yield from [found] if isinstance(found, Finding) else found
 
 
 def _show(finding: Finding) -> None:
@@ -226,10 +203,10 @@ def _model(settings: "Settings") -> Finding:
 
     spec = settings.model_spec
     if not spec.is_local:
-        for provider in settings.providers:
+        for provider in settings.remote_providers:
             if api_key(provider) is None:
                 return _no_key(spec.name, provider.api_key_env)
-        variables = dict.fromkeys(provider.api_key_env for provider in settings.providers)
+        variables = dict.fromkeys(provider.api_key_env for provider in settings.remote_providers)
         found = "is set" if len(variables) == 1 else "are set"
         return Finding(Status.OK, "key", f"{', '.join(variables)} {found}")
 
@@ -249,18 +226,6 @@ def _no_key(model: str, variable: str) -> Finding:
     )
 
 
-def _provider(settings: "Settings") -> Finding:
-    from embedding_pipeline.settings.environment import api_key, base_url
-
-    key = api_key(settings.provider)
-    if settings.model_spec.is_local or key is None:
-        return Finding(Status.OK, "provider", "none is asked")
-    if settings.provider.kind == "azure":
-        return Finding(Status.OK, "provider", "Azure has no question that is free: not asked")
-    url = base_url(settings.provider) or "https://api.openai.com/v1"
-    return probe(url.rstrip("/"), key.get_secret_value())
-
-
 def _deferred(settings: "Settings") -> Finding:
     from embedding_pipeline.assembly.watching import deferrals
 
@@ -268,7 +233,10 @@ def _deferred(settings: "Settings") -> Finding:
     if not waiting:
         return Finding(Status.OK, "deferred", "nothing is left for later")
     days = {one.account.partition for one in waiting}
-    reasons = ", ".join(sorted({one.reason for one in waiting}))
+    depths: Counter[str] = Counter()
+    for one in waiting:
+        depths[one.reason] += one.chunks
+    reasons = ", ".join(f"{reason} {depth}" for reason, depth in sorted(depths.items()))
     return Finding(
         Status.WARN,
         "deferred",
@@ -277,48 +245,14 @@ def _deferred(settings: "Settings") -> Finding:
     )
 
 
-def probe(url: str, key: str) -> Finding:
-    """Ask a provider for its list of models: free, and it shows whether the key is good."""
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    request = Request(f"{url}/models", headers={"Authorization": f"Bearer {key}"})  # noqa: S310 - settings allow http(s) only
-    try:
-        with urlopen(request, timeout=PROBE_SECONDS):  # noqa: S310
-            return Finding(Status.OK, "provider", f"{url} answers and takes the key")
-    except HTTPError as error:
-        return _refused(url, error.code)
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        return Finding(
-            Status.FAIL,
-            "provider",
-            f"{url} cannot be reached: {reason}",
-            "check the network, the proxy variables and OPENAI_BASE_URL",
-        )
-
-
-def _refused(url: str, status: int) -> Finding:
-    if status in (401, 403):
-        return Finding(
-            Status.FAIL,
-            "provider",
-            f"{url} refuses the key ({status})",
-            "check key and permissions",
-        )
-    if status in (404, 405):
-        return Finding(Status.OK, "provider", f"{url} answers, but does not list its models")
-    return Finding(Status.WARN, "provider", f"{url} answers with {status}", "try again later")
-
-
-_CHECKS: Final[tuple[tuple[str, Callable[["Settings"], Finding]], ...]] = (
+_CHECKS: Final[tuple[tuple[str, Callable[["Settings"], Finding | list[Finding]]], ...]] = (
     ("disk", _disk),
     ("datasets", _storage),
     ("state", _state),
     ("redis", _redis),
     ("source", _source),
     ("model", _model),
-    ("provider", _provider),
+    ("provider", ask_providers),
     ("deferred", _deferred),
     ("dagster", _dagster),
 )

@@ -90,8 +90,8 @@ def deferred_on_days(settings: "Settings", days: Iterable[str]) -> int:
     """How many chunks of these days are left for later in the settings' space."""
     from embedding_pipeline.assembly.watching import deferrals
 
-    wanted = set(days)
-    waiting = asyncio.run(deferrals(settings))
+    wanted, space = set(days), str(settings.model_spec.space)
+    waiting = (one for one in asyncio.run(deferrals(settings)) if one.space == space)
     return sum(one.chunks for one in waiting if one.account.partition in wanted)
 
 

@@ -5,7 +5,7 @@ the limit itself (``limits``).
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -34,35 +34,38 @@ async def rate_limits_told(recorder: Recorder, openai: EmbedderResource) -> Asyn
         yield
     finally:
         after = await _now(openai.settings)
-        if after is not None:
+        if after:
             recorder.also(told(before, after))
 
 
-async def _now(settings: "Settings") -> "Snapshot | None":
-    from embedding_pipeline.assembly.embedder import limit_key
+async def _now(settings: "Settings") -> "dict[str, Snapshot]":
+    """The limits of all providers of the model, by their names, the one asked first first."""
+    from embedding_pipeline.assembly.embedder import in_order, limit_key
     from embedding_pipeline.assembly.planning import limits_now
     from embedding_pipeline.clock import SystemClock
 
     if settings.model_spec.is_local:
-        return None
+        return {}
     try:
         found = await limits_now(settings, SystemClock())
     except EmbeddingPipelineError as error:
         log.warning("the rate limits are not in the metadata: %s", error)
-        return None
-    return next((one for one in found if one.key == limit_key(settings)), None)
+        return {}
+    by_key = {one.key: one for one in found}
+    keys = [limit_key(settings, provider) for provider in in_order(settings)]
+    return {key: by_key[key] for key in keys if key in by_key}
 
 
-def told(before: "Snapshot | None", after: "Snapshot") -> Metadata:
-    """Rates, 429s, and who got how much between the two."""
+def told(before: "Mapping[str, Snapshot]", after: "Mapping[str, Snapshot]") -> Metadata:
+    """Rates of the provider asked first, 429s of all, and who got how much in between."""
     from embedding_pipeline.limits.snapshot import between
 
-    seen = between(before, after)
+    seen = [between(before.get(key), now) for key, now in after.items()]
     metadata: dict[str, dg.MetadataValue] = {
-        "rate_limit_429s": dg.MetadataValue.int(seen.refused + seen.ramp),
-        "rate_limits": dg.MetadataValue.md(_table(seen)),
+        "rate_limit_429s": dg.MetadataValue.int(sum(one.refused + one.ramp for one in seen)),
+        "rate_limits": dg.MetadataValue.md("\n\n".join(map(_table, seen))),
     }
-    for resource in seen.resources:
+    for resource in seen[0].resources:
         if resource.ceiling is not None:
             key = f"rate_limit_{resource.name}_per_minute"
             metadata[key] = dg.MetadataValue.int(resource.per_minute)

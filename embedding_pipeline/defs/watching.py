@@ -6,7 +6,7 @@ Belongs here: signatures, run requests, what a tick says. Does not belong here: 
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
@@ -16,6 +16,7 @@ from embedding_pipeline.defs.compat import days_of_run
 from embedding_pipeline.errors import EmbeddingPipelineError
 
 if TYPE_CHECKING:
+    from embedding_pipeline.pipeline.recovery import Recovery
     from embedding_pipeline.settings.tree import Settings
 
 RECOVERY_TAG: Final = "embedding_pipeline/recovery"
@@ -105,14 +106,16 @@ def _recovery(
         ]
         if requests:
             return dg.SensorResult(run_requests=requests)
-        return dg.SensorResult(skip_reason=_reasons(found.waiting.values()))
+        return dg.SensorResult(skip_reason=_reasons(found))
 
     return recovery_sensor
 
 
-def _reasons(reasons: Collection[str]) -> str:
-    counted = Counter(reasons)
-    return "; ".join(f"{n} days: {why}" for why, n in counted.items()) or "nothing is deferred"
+def _reasons(found: "Recovery") -> str:
+    words = [f"{n} days: {why}" for why, n in Counter(found.waiting.values()).items()]
+    if found.forgotten:
+        words.append(f"{found.forgotten} chunks of a space that is not written any more: forgotten")
+    return "; ".join(words) or "nothing is deferred"
 
 
 def busy_days(instance: dg.DagsterInstance, days: dg.PartitionsDefinition[str]) -> set[str]:

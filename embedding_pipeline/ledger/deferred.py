@@ -4,7 +4,7 @@ Belongs here: statements on ``deferred``. Never a text: ids, hashes and counts.
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -113,6 +113,13 @@ def close_pass(connection: Connection, space_id: int, partition: str, pass_id: s
             c.space_id == space_id, c.partition == partition, c.pass_id != pass_id
         )
     )
+    return done.rowcount
+
+
+def forget_others(connection: Connection, kept: Collection[str]) -> int:
+    """Forget what is deferred in spaces other than these; returns how many chunks."""
+    others = select(spaces.c.id).where(spaces.c.name.not_in(sorted(kept)))
+    done = connection.execute(delete(deferred).where(deferred.c.space_id.in_(others)))
     return done.rowcount
 
 

@@ -42,10 +42,17 @@ class Relaunch:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What to launch now, and why the rest has to wait, by day."""
+    """What to launch now, and why the rest has to wait, by day.
+
+    Attributes:
+        launches: days to be run.
+        waiting: why, by day.
+        forgotten: chunks that nobody waits for: their space is not written any more.
+    """
 
     launches: Sequence[Relaunch] = ()
     waiting: Mapping[str, str] = field(default_factory=dict)
+    forgotten: int = 0
 
 
 def recover(
@@ -61,7 +68,7 @@ def recover(
     """Decide on every day that has deferred chunks: urgent ones first, then oldest first.
 
     Args:
-        waiting: what is deferred, of one space.
+        waiting: what is deferred, of the spaces that a run would write.
         rooms: what the budgets leave.
         price: nano-USD a token.
         busy: days a run is under way or queued for.

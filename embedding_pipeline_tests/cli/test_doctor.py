@@ -89,3 +89,25 @@ def test_a_redis_that_may_fill_up_is_a_warning(folder: Folder) -> None:
         found = _findings(folder, 0, EMBEDDING_PIPELINE_REDIS_URL=url)
     assert found["redis"]["status"] == "warn"
     assert "maxmemory-policy" in found["redis"]["remedy"]
+
+
+def test_every_provider_is_asked_and_one_that_is_out_is_a_warning_beside_another(
+    folder: Folder,
+    fake_openai_process: FakeProcess,  # noqa: F811
+) -> None:
+    url = fake_openai_process.base_url
+    azure = {"name": "west", "kind": "azure", "base_url": url.removesuffix("/v1")}
+    server = {"name": "next-room", "kind": "compatible", "base_url": url}
+    wrong = {**azure, "name": "east", "api_key_env": "WRONG_KEY"}
+    providers = [{"name": "openai", "kind": "openai"}, azure, server, wrong]
+    folder.settings(embedding=OPENAI, providers=providers)
+    keys = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": KEY, "WRONG_KEY": "sk-wrong"}
+    result = folder.run("doctor", "--json", **keys)
+    assert result.returncode == 0, result.stdout
+    found = [one for one in json.loads(result.stdout) if one["subject"] == "provider"]
+    assert [one["status"] for one in found] == ["ok", "ok", "ok", "warn"]
+    assert "next-room: " in found[2]["message"]
+    assert found[2]["message"].endswith("not compared with the model yet")
+    assert "east: " in found[3]["message"]
+    assert "refuses the key (401)" in found[3]["message"]
+    assert fake_openai_process.books.tokens == 0

@@ -96,7 +96,7 @@ def test_doctor_names_the_depth_of_the_queue(
 ) -> None:
     project.api.fault(Fault("503_server_error"))
     project.run(instance, DAYS[0], DAYS[1])
-    assert f"deferred: {2 * DISTINCT} chunks of 2 days (outage)" in said("doctor")
+    assert f"deferred: {2 * DISTINCT} chunks of 2 days (outage {2 * DISTINCT})" in said("doctor")
     assert deferred_on_days(project.settings, DAYS) == 2 * DISTINCT
     assert deferred_on_days(project.settings, DAYS[1:]) == DISTINCT
 

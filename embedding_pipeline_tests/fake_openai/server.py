@@ -113,6 +113,8 @@ class FakeOpenAI:
         for path in ("/v1/embeddings", "/openai/v1/embeddings"):
             app.router.add_post(path, self._embeddings)
         app.router.add_post("/openai/deployments/{deployment}/embeddings", self._embeddings)
+        for path in ("/v1/models", "/openai/models"):
+            app.router.add_get(path, self._get_models)
         BatchRoutes(self).add_to(app)
         app.router.add_get("/_books", self._get_books)
         app.router.add_get("/_batches", self._get_batches)
@@ -126,6 +128,12 @@ class FakeOpenAI:
 
     async def _shut(self, app: web.Application) -> None:
         self._closing.set()
+
+    async def _get_models(self, request: web.Request) -> web.Response:
+        key = _key(request)
+        if key not in self.options.keys:
+            return _response(bodies.wrong_key(key))
+        return web.json_response({"object": "list", "data": [{"id": name} for name in MODELS]})
 
     async def _get_books(self, request: web.Request) -> web.Response:
         return web.Response(text=self.books.to_json(), content_type="application/json")
