@@ -8,11 +8,12 @@ once, whatever dies meanwhile; a run that failed is asked for again, a few times
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
+from embedding_pipeline.clock import SystemClock
 from embedding_pipeline.defs.failures import told_plainly
 
 if TYPE_CHECKING:
@@ -36,8 +37,21 @@ def evaluate(
     datasets = build_datasets(settings)
     first = settings.start_date.isoformat()
     days = [day for day in datasets.days("raw_chunks") if day >= first]
+    clock = SystemClock()
+    begun = clock.monotonic()
+
+    def known(day: str, stamp: str) -> bool:
+        return bool(_runs(context.instance, day, stamp))
+
     with told_plainly():
-        found = look(build_source(settings), datasets, days, verified)
+        found = look(
+            build_source(settings),
+            datasets,
+            days,
+            verified,
+            known=known,
+            elapsed=lambda: clock.monotonic() - begun,
+        )
     asked = [_request(context.instance, day, stamp) for day, stamp in found.changed.items()]
     requests = [request for request in asked if request is not None]
     cursor = json.dumps(found.verified)
@@ -48,12 +62,17 @@ def evaluate(
 
 def _request(instance: dg.DagsterInstance, day: str, stamp: str) -> dg.RunRequest | None:
     """The run for a day, unless it is under way or failed too often."""
-    runs = instance.get_runs(dg.RunsFilter(tags={DAY_TAG: day, STAMP_TAG: stamp}))
+    runs = _runs(instance, day, stamp)
     if len(runs) >= MAX_RUNS or any(not run.is_finished for run in runs):
         return None
     return dg.RunRequest(
         run_key=f"source:{day}:{stamp}:{len(runs)}", partition_key=day, tags={STAMP_TAG: stamp}
     )
+
+
+def _runs(instance: dg.DagsterInstance, day: str, stamp: str) -> Sequence[dg.DagsterRun]:
+    """The runs that were asked for because of one change of one day."""
+    return list(instance.get_runs(dg.RunsFilter(tags={DAY_TAG: day, STAMP_TAG: stamp})))
 
 
 def _why(days: int, changed: int) -> str:

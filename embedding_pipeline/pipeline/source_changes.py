@@ -4,7 +4,7 @@ Belongs here: comparing each made day with its source, cheaply first, surely on 
 not belong here: running anything (``defs.source_change``). Blocking, as sources are.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
@@ -14,8 +14,9 @@ from embedding_pipeline.sources.base import ChunkSource
 from embedding_pipeline.sources.marks import Mark, digest_of
 from embedding_pipeline.vectors.datasets import Datasets
 
-SURE_AT_ONCE: Final = 30
-"""Days that are read in one go when their stamps differ; the next look takes the others."""
+READING_SECONDS: Final = 20.0
+"""How long days in doubt are read, one after another; the next look takes the others. A tick
+that takes longer than a minute is cut off."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def look(
     days: Iterable[str],
     verified: Mapping[str, str],
     *,
-    most: int = SURE_AT_ONCE,
+    known: Callable[[str, str], bool] = lambda _day, _stamp: False,
+    elapsed: Callable[[], float] = lambda: 0.0,
 ) -> Look:
     """Compare ``days`` with their source.
 
@@ -57,19 +59,25 @@ def look(
         datasets: what was made.
         days: days that were made.
         verified: ``Look.verified`` of the look before.
-        most: how many days are read at most.
+        known: whether a day with this stamp is known to have changed: it is not read again.
+        elapsed: seconds since the look began.
 
     Raises SourceError when the source cannot be reached: it is not taken for empty.
     """
     marks = {day: _mark(datasets, day) for day in days}
     now = {day: source.stamp(date.fromisoformat(day)) for day in marks}
     doubtful = [day for day in marks if in_doubt(marks[day], now[day], verified.get(day, ""))]
-    found = {day: _same(source, marks[day], day) for day in doubtful[:most]}
+    found: dict[str, bool] = {}
+    for day in doubtful:
+        if known(day, now[day]):
+            found[day] = False
+        elif not found or elapsed() < READING_SECONDS:
+            found[day] = _same(source, marks[day], day)
     still = {day: stamp for day, stamp in verified.items() if now.get(day) == stamp}
     return Look(
         changed={day: now[day] for day, same in found.items() if not same},
         verified={**still, **{day: now[day] for day, same in found.items() if same}},
-        waiting=tuple(doubtful[most:]),
+        waiting=tuple(day for day in doubtful if day not in found),
     )
 
 
