@@ -39,4 +39,9 @@ def build_defs(
 @dg.definitions
 def defs() -> dg.Definitions:
     """What a code location loads."""
+    from embedding_pipeline.logs import set_up
+    from embedding_pipeline.settings.loading import load_settings
+
+    settings = load_settings()
+    set_up(settings.logs)
     return build_defs()

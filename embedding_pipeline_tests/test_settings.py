@@ -68,6 +68,7 @@ EVERYTHING: dict[str, Any] = {
     "on_outage": "degrade",
     "batch_api": {"mode": "off", "deadline_hours": 30, "enqueued_tokens": 100, "min_tokens": 5},
     "alerts": {},
+    "logs": {"format": "json"},
     "spaces": {"max_auto_cost_usd": 2, "keep_days": 7, "gate": {"k": 5}},
 }
 

@@ -5,6 +5,7 @@ here: a command.
 """
 
 import logging
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -19,9 +20,12 @@ from embedding_pipeline.cli.doctor import doctor
 from embedding_pipeline.cli.endings import EXIT_CODES, PROGRAM
 from embedding_pipeline.cli.failed import failed
 from embedding_pipeline.cli.limits import limits
+from embedding_pipeline.cli.metrics import metrics
 from embedding_pipeline.cli.plan import plan
 from embedding_pipeline.cli.search import search
 from embedding_pipeline.cli.spaces import spaces
+from embedding_pipeline.errors import EmbeddingPipelineError
+from embedding_pipeline.logs import PLAIN, set_up
 
 _CODES: Final = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES)
 _EPILOG: Final = f"\b\nExit codes:\n{_CODES}"
@@ -65,7 +69,11 @@ def root(**_: Any) -> None:
     Settings come from pipeline.yaml in the working directory, or from the file that
     EMBEDDING_PIPELINE_CONFIG names.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    from embedding_pipeline.settings.loading import load_settings
+
+    logging.basicConfig(level=logging.WARNING, format=PLAIN)
+    with suppress(EmbeddingPipelineError):  # the command itself says what is wrong with them
+        set_up(load_settings().logs)
 
 
 for _command in (
@@ -80,6 +88,7 @@ for _command in (
     batch,
     failed,
     limits,
+    metrics,
     doctor,
 ):
     root.add_command(_command)

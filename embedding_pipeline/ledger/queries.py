@@ -81,6 +81,36 @@ def sums(
 
 
 @dataclass(frozen=True)
+class Total:
+    """Everything that was ever booked under one space, project, provider and kind."""
+
+    space: str
+    project: str
+    provider: str
+    kind: str
+    requests: int
+    tokens: int
+    cost_nano_usd: int
+    unknown_nano_usd: int
+    wait_ms: int
+
+
+def totals(connection: Connection) -> list[Total]:
+    """The whole ledger summed, whatever the day, run and user."""
+    c = ledger.c
+    groups = (spaces.c.name, c.project, c.provider, c.kind)
+    figures = [func.sum(column) for column in (c.requests, c.tokens, c.cost_nano_usd)]
+    unknown = func.sum(case((c.outcome == UNKNOWN, c.cost_nano_usd), else_=0))
+    rows = connection.execute(
+        select(*groups, *figures, unknown, func.sum(c.wait_ms))
+        .join(spaces, spaces.c.id == c.space_id)
+        .group_by(*groups)
+        .order_by(*groups)
+    )
+    return [Total(*row[:4], *map(int, row[4:])) for row in rows]
+
+
+@dataclass(frozen=True)
 class Entry:
     """The part of a ledger entry that says where a vector came from."""
 

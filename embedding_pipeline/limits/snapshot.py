@@ -6,8 +6,9 @@ printing, serving, or changing anything.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
+from embedding_pipeline.exposition import Metric, render
 from embedding_pipeline.limits.buckets import UNIT, Bucket
 from embedding_pipeline.limits.callers import RANKS
 from embedding_pipeline.limits.state import State
@@ -136,16 +137,28 @@ def _uses(state: State) -> Iterator[Use]:
 
 
 def prometheus(found: Sequence[Snapshot]) -> str:
-    """The Prometheus text format, for a node exporter's textfile collector."""
-    lines: list[str] = []
-    for name, kind, text in _METRICS:
-        lines += [f"# HELP {_PREFIX}{name} {text}", f"# TYPE {_PREFIX}{name} {kind}"]
-        lines += [sample for snapshot in found for sample in _samples(name, snapshot)]
-    return "\n".join(lines) + "\n"
+    """The limits alone in the Prometheus text format."""
+    return render(metrics(found))
 
 
-_PREFIX: Final = "embedding_pipeline_limit_"
-_METRICS: Final = (
+def metrics(found: Sequence[Snapshot]) -> list[Metric]:
+    """The limits as figures."""
+    return [
+        Metric(
+            f"limit_{name}",
+            kind,
+            text,
+            [
+                ({"key": snapshot.key, **labels}, value)
+                for snapshot in found
+                for labels, value in _samples(snapshot).get(name, [])
+            ],
+        )
+        for name, kind, text in _METRICS
+    ]
+
+
+_METRICS: Final[tuple[tuple[str, Literal["counter", "gauge"], str], ...]] = (
     ("rate_per_minute", "gauge", "What is given out a minute at present."),
     ("ceiling_per_minute", "gauge", "The limit a minute, where one is known."),
     ("available", "gauge", "What is in the bucket."),
@@ -159,7 +172,7 @@ _METRICS: Final = (
 )
 
 
-def _samples(name: str, snapshot: Snapshot) -> Iterator[str]:
+def _samples(snapshot: Snapshot) -> dict[str, list[tuple[dict[str, str], float]]]:
     values: dict[str, list[tuple[dict[str, str], float]]] = {
         "processes": [({}, snapshot.processes)],
         "refusals_total": [({"kind": "rate"}, snapshot.refused), ({"kind": "ramp"}, snapshot.ramp)],
@@ -177,11 +190,4 @@ def _samples(name: str, snapshot: Snapshot) -> Iterator[str]:
         values.setdefault("wait_seconds_total", []).append((labels, use.waited_seconds))
         values.setdefault("refused_requests_total", []).append((labels, use.refused))
         values.setdefault("waiting", []).append((labels, use.waiting))
-    for labels, value in values.get(name, []):
-        pairs = {"key": snapshot.key, **labels}
-        inside = ",".join(f'{label}="{_escaped(text)}"' for label, text in pairs.items())
-        yield f"{_PREFIX}{name}{{{inside}}} {value}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return values

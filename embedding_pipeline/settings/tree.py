@@ -48,6 +48,7 @@ from embedding_pipeline.embedders.local_models import (
 )
 from embedding_pipeline.ledger.config import BudgetConfig, PriceConfig
 from embedding_pipeline.limits.config import LimitsConfig, TenantConfig
+from embedding_pipeline.logs import LogsConfig
 from embedding_pipeline.planning.config import RequestsConfig
 from embedding_pipeline.remote import is_remote
 from embedding_pipeline.settings.demo_start import demo_start
@@ -133,6 +134,7 @@ class Settings(BaseSettings):
     batch_api: BatchApiConfig = BatchApiConfig()
     spaces: SpacesConfig = SpacesConfig()
     alerts: AlertsConfig = AlertsConfig()
+    logs: LogsConfig = LogsConfig()
 
     _base: Path = PrivateAttr(default_factory=Path.cwd)
 

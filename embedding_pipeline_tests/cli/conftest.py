@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from embedding_pipeline_tests.fake_openai.fixtures import fake_openai
+
+__all__ = ["fake_openai"]
+
 PROGRAM = (sys.executable, "-c", "from embedding_pipeline.cli import main; main()")
 SECONDS = 240
 
