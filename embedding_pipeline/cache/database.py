@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, insert, select, update
 
-from embedding_pipeline.cache import groups
-from embedding_pipeline.cache.codec import decode_into, encode
+from embedding_pipeline.cache import apart, groups
+from embedding_pipeline.cache.codec import PREFIX, decode_into, is_reference, size_of
 from embedding_pipeline.cache.tier import Lookup
 from embedding_pipeline.records import Digest, Space, Vectors
+from embedding_pipeline.state.beside import beside
 from embedding_pipeline.state.schema import spaces, vectors
 from embedding_pipeline.state.schema import store_identity as identity
 from embedding_pipeline.state.statements import (
@@ -56,7 +57,7 @@ def renew_identity(connection: Connection) -> None:
 def get_many(
     connection: Connection, number: int, space: Space, digests: Sequence[Digest]
 ) -> Lookup:
-    """Look ``digests`` up; repeated ones are answered at every position."""
+    """Look ``digests`` up; repeated ones are answered at every position. Raises StateError."""
     shape = len(digests), space.native_dimensions
     out: Vectors | None = None  # made when something is there; mostly nothing is
     found = np.zeros(len(digests), np.bool_)
@@ -67,20 +68,44 @@ def get_many(
     for rows in read_values(connection, vectors, columns, number, list(places)):
         if not rows:
             continue
-        keys, values, paid = zip(*rows, strict=True)
-        payers.update(paid)
+        entries: list[apart.Entry] = [(row[0], row[1], row[2]) for row in rows]
+        payers.update(entry for _, _, entry in entries)
         if out is None:
             out = np.zeros(shape, np.float32)
-        targets = np.array([places[digest] for digest in keys], np.intp)
-        bad = decode_into(out, targets, space, keys, values)
+        targets = np.array([places[digest] for digest, _, _ in entries], np.intp)
+        bad = _read_into(connection, out, targets, space, entries)
         found[targets] = True
         found[targets[bad]] = False
-        damaged += (Digest(keys[position]) for position in bad)
+        damaged += (Digest(entries[position][0]) for position in bad)
     if out is None:
         return Lookup(found, np.broadcast_to(np.float32(0), shape))
     if len(places) < len(digests):
         _repeat(digests, places, out, found)
     return Lookup(found, out, tuple(damaged), frozenset(payers))
+
+
+def _read_into(
+    connection: Connection,
+    out: Vectors,
+    targets: npt.NDArray[np.intp],
+    space: Space,
+    entries: Sequence[apart.Entry],
+) -> list[int]:
+    """Decode entries, and read those that lie in files; returns which are damaged."""
+    bad: list[int] = []
+    files = beside(connection)
+    away = [files is not None and is_reference(value) for _, value, _ in entries]
+    here = [position for position, other in enumerate(away) if not other]
+    if here:
+        digests, values, _ = zip(*(entries[position] for position in here), strict=True)
+        damaged = decode_into(out, targets[here], space, digests, values)
+        bad += (here[position] for position in damaged)
+    there = [position for position, other in enumerate(away) if other]
+    if there and files is not None:
+        rows = [entries[position] for position in there]
+        lost = apart.read_into(out, targets[there], files, space, rows)
+        bad += (there[position] for position in lost)
+    return bad
 
 
 def _repeat(
@@ -139,12 +164,17 @@ def put_many(
 
     Returns:
         How many were stored.
+
+    Raises:
+        StateError: the disk does not take them.
     """
-    values = encode(space, digests, rows, dtype)
+    values = apart.entries_for(connection, space, digests, rows, entry_ids, dtype)
     entries = zip(repeat(number), digests, values, entry_ids, strict=False)
     done = insert_many(connection, vectors, entries, conflict=SKIP)
     if done == len(values):
-        groups.add(connection, number, entry_ids, len(values[0]) if values else 0, now_ms)
+        one_each = dict(zip(entry_ids, values, strict=True))
+        sizes = {entry: size_of(value[:PREFIX], len(value)) for entry, value in one_each.items()}
+        groups.add(connection, number, entry_ids, sizes, now_ms)
     else:
         groups.recount(connection, entry_ids, now_ms)
     return done

@@ -104,4 +104,5 @@ class DurableTier:
         removed = await self._store.write(
             lambda c: database.forget_damaged(c, number, space, damaged)
         )
-        log.warning("%d damaged cache entries removed; bought again", removed)
+        if removed:  # not when somebody evicted or repaired them meanwhile
+            log.warning("%d damaged cache entries removed; bought again", removed)

@@ -10,12 +10,13 @@ of it, at most once an hour and together with writes that happen anyway: reads s
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from embedding_pipeline.cache.codec import PREFIX, size_of
 from embedding_pipeline.state.schema import cache_groups, spaces, vectors
 from embedding_pipeline.state.statements import BATCH, insert_many
 
@@ -54,27 +55,21 @@ def add(
     connection: Connection,
     space_id: int,
     entry_ids: Iterable[int],
-    value_bytes: int,
+    sizes: Mapping[int, int],
     now_ms: int,
 ) -> None:
-    """Count new vectors, ``entry_ids`` naming the payer of each, ``value_bytes`` long each."""
+    """Count new vectors: ``entry_ids`` name each one's payer, ``sizes`` the bytes of a payer's."""
     counts, hour = Counter(entry_ids), _hour(now_ms)
-    rows = [(entry, space_id, n, n * value_bytes, hour) for entry, n in counts.items()]
+    rows = [(entry, space_id, n, n * sizes[entry], hour) for entry, n in counts.items()]
     insert_many(connection, cache_groups, rows, conflict=_ADD_UP)
 
 
 def recount(connection: Connection, entry_ids: Iterable[int], now_ms: int = 0) -> None:
     """Count these groups anew, after some of their vectors went or were never added."""
     wanted = sorted(set(entry_ids))
-    c = vectors.c
     for start in range(0, len(wanted), BATCH):
         part = wanted[start : start + BATCH]
-        query = (
-            select(c.entry_id, func.min(c.space_id), func.count(), func.sum(func.length(c.value)))
-            .where(c.entry_id.in_(part))
-            .group_by(c.entry_id)
-        )
-        found = connection.execute(query).all()
+        found = _counted(connection, part)
         known = select(cache_groups.c.entry_id, cache_groups.c.used_at).where(
             cache_groups.c.entry_id.in_(part)
         )
@@ -86,6 +81,22 @@ def recount(connection: Connection, entry_ids: Iterable[int], now_ms: int = 0) -
                 cache_groups.insert(),
                 [dict(zip(cache_groups.c.keys(), row, strict=True)) for row in rows],
             )
+
+
+def _counted(connection: Connection, entry_ids: Sequence[int]) -> list[tuple[int, int, int, int]]:
+    """What there is of each of these: entry, space, vectors and their bytes."""
+    c = vectors.c
+    length, prefix = func.length(c.value), func.substr(c.value, 1, PREFIX)
+    query = (
+        select(c.entry_id, c.space_id, length, prefix, func.count())
+        .where(c.entry_id.in_(entry_ids))
+        .group_by(c.entry_id, c.space_id, length, prefix)
+    )
+    held: dict[tuple[int, int], tuple[int, int]] = {}
+    for entry, space, size, begin, count in connection.execute(query):
+        entries, total = held.get((entry, space), (0, 0))
+        held[entry, space] = entries + count, total + count * size_of(bytes(begin), size)
+    return [(*key, *counts) for key, counts in held.items()]
 
 
 def mark_used(connection: Connection, entry_ids: Sequence[int], now_ms: int) -> None:

@@ -12,11 +12,12 @@ from typing import Final
 import numpy as np
 from sqlalchemy import Connection, delete
 
-from embedding_pipeline.cache import database
+from embedding_pipeline.cache import apart, database
 from embedding_pipeline.cache.eviction import Policy, evict_step
 from embedding_pipeline.cache.tier import Lookup
 from embedding_pipeline.records import Digest, Space
 from embedding_pipeline.state import room
+from embedding_pipeline.state.beside import beside
 from embedding_pipeline.state.schema import names
 from embedding_pipeline.state.store import Store
 
@@ -86,11 +87,30 @@ async def purge(
 
 
 async def give_room_back(store: Store) -> int:
-    """Cut what is free off the file, where that is ours to do; returns the bytes."""
+    """Remove files nobody needs, cut what is free off the database's own; returns the bytes."""
     before = await store.read(room.measure)
+    await sweep(store)
     while await store.write(room.give_back):
         pass
     return before.total_bytes - (await store.read(room.measure)).total_bytes
+
+
+async def sweep(store: Store) -> None:
+    """Remove the files beside the store that no vector refers to.
+
+    What is committed decides, and is looked at once more in the transaction that removes.
+
+    Raises:
+        StateError: they cannot be removed.
+    """
+    for shelf in await store.read(_shelves):
+        if await store.read(lambda c: apart.unused(c, shelf)):  # noqa: B023
+            await store.write(lambda c: apart.remove_unused(c, shelf))  # noqa: B023
+
+
+def _shelves(connection: Connection) -> list[range]:
+    files = beside(connection)
+    return [] if files is None else files.shelves()
 
 
 @dataclass

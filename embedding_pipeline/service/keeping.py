@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from embedding_pipeline.cache.database import find_space
 from embedding_pipeline.cache.eviction import Policy, Step, evict_step
 from embedding_pipeline.cache.groups import Uses, mark_used, total_bytes
+from embedding_pipeline.cache.upkeep import sweep
 from embedding_pipeline.spaces.in_use import in_use
 from embedding_pipeline.state.store import Store
 
@@ -78,8 +79,18 @@ class Keeper:
                 self._tell(step)
                 break
         if gone:
+            await sweep(self._store)
             log.info("%d vectors evicted from the cache", gone)
         return gone
+
+    async def leave(self) -> None:
+        """Evict for the last time, and remove what killed processes left in files.
+
+        Raises:
+            StateError: the store refused.
+        """
+        if not await self.tidy():
+            await sweep(self._store)
 
     def _step(self, connection: Connection) -> Step:
         policy = self._policy

@@ -7,6 +7,7 @@ Counts of the cache ride on these transactions, so that counting costs none of i
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from sqlalchemy import Connection
@@ -65,7 +66,7 @@ class Lease:
                 self._tally.give_back(counts)
                 log.warning("lease not renewed, tried again in a moment: %s", exc)
             else:
-                await self._tidy()
+                await self._tidy(self._keeper.tidy)
 
     async def end(self) -> None:
         """Sign off; what is still out by then is booked as unknown."""
@@ -82,7 +83,7 @@ class Lease:
         except StateError as exc:
             log.warning("lease not ended, it runs out by itself: %s", exc)
         else:
-            await self._tidy()
+            await self._tidy(self._keeper.leave)
 
     def _renew(self, counts: Counts, connection: Connection) -> None:
         now = self._now_ms()  # not before the lock was there, which may take its time
@@ -94,9 +95,9 @@ class Lease:
         stats.add(connection, self._space_id, counts, now)
         self._keeper.write_down(connection, now)
 
-    async def _tidy(self) -> None:
+    async def _tidy(self, step: Callable[[], Awaitable[object]]) -> None:
         try:
-            await self._keeper.tidy()
+            await step()
         except StateError as exc:
             log.warning("the cache is not kept within its bound for now: %s", exc)
 

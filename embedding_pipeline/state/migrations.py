@@ -66,6 +66,10 @@ def _add_vouchers(connection: Connection) -> None:
     schema.vouchers.create(connection, checkfirst=True)
 
 
+def _allow_references(_connection: Connection) -> None:
+    """``vectors.value`` may refer to a file: older code would take that for damage."""
+
+
 MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
     _create,
     _add_limits,
@@ -75,6 +79,7 @@ MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
     _add_spaces,
     _add_submissions,
     _add_vouchers,
+    _allow_references,
 )
 LATEST: Final = len(MIGRATIONS)
 

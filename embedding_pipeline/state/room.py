@@ -13,6 +13,8 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from embedding_pipeline.state.beside import beside
+
 PAGES: Final = 512
 """Pages given back in one transaction: 16 MiB, a moment of the writer's lock."""
 
@@ -22,7 +24,8 @@ class Room:
     """What the store takes on disk.
 
     Attributes:
-        total_bytes: the database file, or the table of vectors with its indexes.
+        total_bytes: the database file and those beside it, or PostgreSQL's table of vectors
+            with its indexes.
         free_bytes: of those, what the next rows will use; None where that is not known.
     """
 
@@ -31,7 +34,7 @@ class Room:
 
 
 def measure(connection: Connection) -> Room:
-    """The room the store takes now."""
+    """The room the store takes now. Raises StateError."""
     if connection.dialect.name == "postgresql":
         size = connection.exec_driver_sql("SELECT pg_total_relation_size('vectors')").scalar_one()
         return Room(int(size), None)
@@ -39,7 +42,9 @@ def measure(connection: Connection) -> Room:
         int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
         for name in ("page_size", "page_count", "freelist_count")
     )
-    return Room(size * pages, size * free)
+    files = beside(connection)
+    apart = 0 if files is None else files.total_bytes()
+    return Room(size * pages + apart, size * free)
 
 
 def give_back(connection: Connection, pages: int = PAGES) -> bool:

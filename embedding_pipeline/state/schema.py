@@ -75,6 +75,7 @@ vectors: Final = Table(
 )
 """The durable cache tier. ``entry_id`` is the ledger entry that paid for the vector.
 
+``value`` is the vector, or says where in a file beside the store it is (``cache.codec``).
 A plain rowid table on purpose: WITHOUT ROWID makes a lookup walk over the values.
 """
 

@@ -6,7 +6,8 @@ Does not belong here: any statement about vectors, money or claims.
 SQLite (embedded, several processes on one machine): WAL, ``synchronous=NORMAL`` (it
 survives a killed process; a power cut may lose the last commits, never damage the
 file), 32 KB pages (five values of 6 KB fill one to 94 %: 1.03 bytes on disk for each of
-theirs, against 1.3 at 16 KB), writes in BEGIN IMMEDIATE. The log is taken over every 8 MB,
+theirs, against 1.3 at 16 KB), writes in BEGIN IMMEDIATE. Many vectors at a time lie in files
+next to it (``beside``). The log is taken over every 8 MB,
 so that its pages are written again rather than new ones; statement journals stay in memory,
 and a connection keeps 4 MB of pages (with more, memory grows with the index for longer).
 PostgreSQL: see ``postgres``.
@@ -16,7 +17,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -27,6 +28,7 @@ from sqlalchemy.pool import QueuePool
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.errors import ConfigurationError, StateError
 from embedding_pipeline.state import postgres
+from embedding_pipeline.state.beside import Beside
 from embedding_pipeline.state.grouping import GroupWriter
 from embedding_pipeline.state.migrations import LATEST, migrate, version_of
 
@@ -69,6 +71,7 @@ class Store:
         """
         self.url = url
         self._engine = _engine(url)
+        self._beside = _beside(self._engine.url)
         self._writer = GroupWriter(lambda work: self._transact(work, True, rows))
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="state-read")
         try:
@@ -104,6 +107,9 @@ class Store:
         """Finish what is under way and close every connection. Safe to call twice."""
         self._writer.close()
         self._readers.shutdown(wait=True)
+        if self._beside is not None:
+            with suppress(StateError):  # of what cannot be synced the rows are checked when read
+                self._beside.sync()
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -120,7 +126,7 @@ class Store:
 
     def _transact(self, work: Callable[[Connection], T], exclusive: bool, rows: bool = False) -> T:
         with self._engine.connect() as connection:
-            connection.execution_options(exclusive=exclusive, rows=rows)
+            connection.execution_options(exclusive=exclusive, rows=rows, beside=self._beside)
             with connection.begin():
                 return work(connection)
 
@@ -148,6 +154,13 @@ def _engine(url: str) -> Engine:
             "state_url is not an SQLAlchemy URL; write it like sqlite:///path/to/state.db"
         ) from exc
     return _BACKENDS.get(parsed.get_backend_name(), _refuse)(parsed)
+
+
+def _beside(url: URL) -> Beside | None:
+    """Files that only this machine sees go with a database that only this machine sees."""
+    if url.get_backend_name() != "sqlite":
+        return None
+    return Beside(Path(f"{url.database}-vectors"))
 
 
 def _refuse(url: URL) -> Engine:

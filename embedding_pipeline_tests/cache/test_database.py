@@ -1,7 +1,6 @@
 """The durable tier: every key asked for is answered, damage is reported and repaired."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from embedding_pipeline.records import Digest, Space, Vectors, digest_of
 from embedding_pipeline.state.schema import vectors as table
 from embedding_pipeline.state.statements import BATCH
 from embedding_pipeline.state.store import Store
-from embedding_pipeline_tests.stores import open_store
 
 pytestmark = pytest.mark.anyio
 
@@ -131,14 +129,3 @@ async def test_forgetting_removes_what_is_named_and_nothing_else(store: Store) -
     await put(store, KEYS, rows(len(KEYS)))
     await store.write(lambda c: database.forget(c, 1, KEYS[1:]))
     assert await store.read(lambda c: database.existing(c, 1, KEYS)) == {KEYS[0]}
-
-
-async def test_a_file_of_entries_is_little_more_than_the_entries(tmp_path: Path) -> None:
-    """2,000 vectors of 1,536 dimensions, stored as runs do: 250 at a time, keys at random."""
-    real = Space("openai", "text-embedding-3-small", "", 1536)
-    with open_store(tmp_path) as store:
-        for start in range(0, 2000, 250):
-            keys = [digest_of(str(n)) for n in range(start, start + 250)]
-            vectors = np.random.default_rng(start).normal(size=(250, 1536)).astype(np.float32)
-            await put(store, keys, vectors, real)
-    assert (tmp_path / "state.db").stat().st_size <= 1.4 * 2000 * 4 * 1536
