@@ -17,7 +17,6 @@ from embedding_pipeline.cache.eviction import Policy, evict_step
 from embedding_pipeline.cache.tier import Lookup
 from embedding_pipeline.records import Digest, Space
 from embedding_pipeline.state import room
-from embedding_pipeline.state.beside import beside
 from embedding_pipeline.state.schema import names
 from embedding_pipeline.state.store import Store
 
@@ -103,14 +102,12 @@ async def sweep(store: Store) -> None:
     Raises:
         StateError: they cannot be removed.
     """
-    for shelf in await store.read(_shelves):
+    files = store.beside
+    if files is None:
+        return
+    for shelf in await store.read(lambda _: files.shelves()):
         if await store.read(lambda c: apart.unused(c, shelf)):  # noqa: B023
             await store.write(lambda c: apart.remove_unused(c, shelf))  # noqa: B023
-
-
-def _shelves(connection: Connection) -> list[range]:
-    files = beside(connection)
-    return [] if files is None else files.shelves()
 
 
 @dataclass

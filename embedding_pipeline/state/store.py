@@ -52,7 +52,12 @@ _REMEDY: Final = {
 
 
 class Store:
-    """The shared store. Open one per process; safe to use from one event loop."""
+    """The shared store. Open one per process; safe to use from one event loop.
+
+    Attributes:
+        url: where it is.
+        beside: the files next to it; None where it has none.
+    """
 
     def __init__(self, url: str, clock: Clock, *, rows: bool = False) -> None:
         """Open ``url`` (an SQLAlchemy URL) and bring its schema up to date.
@@ -71,7 +76,7 @@ class Store:
         """
         self.url = url
         self._engine = _engine(url)
-        self._beside = _beside(self._engine.url)
+        self.beside = _beside(self._engine.url)
         self._writer = GroupWriter(lambda work: self._transact(work, True, rows))
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="state-read")
         try:
@@ -107,9 +112,9 @@ class Store:
         """Finish what is under way and close every connection. Safe to call twice."""
         self._writer.close()
         self._readers.shutdown(wait=True)
-        if self._beside is not None:
+        if self.beside is not None:
             with suppress(StateError):  # of what cannot be synced the rows are checked when read
-                self._beside.sync()
+                self.beside.sync()
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -126,7 +131,7 @@ class Store:
 
     def _transact(self, work: Callable[[Connection], T], exclusive: bool, rows: bool = False) -> T:
         with self._engine.connect() as connection:
-            connection.execution_options(exclusive=exclusive, rows=rows, beside=self._beside)
+            connection.execution_options(exclusive=exclusive, rows=rows, beside=self.beside)
             with connection.begin():
                 return work(connection)
 
