@@ -78,9 +78,9 @@ def report_table(report: "GateReport") -> str:
     for figure in report.figures:
         old = "–" if figure.old is None else f"{figure.old:.3f}"
         verdict = "ok" if figure.passed else "**refused**"
+        asked = figure.asked.replace(" ", "\N{NO-BREAK SPACE}")
         lines.append(
-            f"| {figure.name} | {old} | {figure.new:.3f} | {figure.asked} | {verdict} "
-            f"| {figure.meaning} |"
+            f"| {figure.name} | {old} | {figure.new:.3f} | {asked} | {verdict} | {figure.meaning} |"
         )
     return "\n".join(lines)
 
