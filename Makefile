@@ -32,8 +32,8 @@ ui: .venv/run.stamp  ## the Dagster UI on this machine only: http://127.0.0.1:30
 test: .venv/dev.stamp  ## every test
 	@.venv/bin/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-bench: .venv/dev.stamp  ## the engine against other clients, side by side (several minutes)
-	@.venv/bin/python -m benchmarks.engine $(BENCH_ARGS)
+bench: .venv/dev.stamp  ## us and other clients, scenarios A to H (an hour; BENCH_ARGS="A D --chunks 2000")
+	@.venv/bin/python -m benchmarks.peers $(BENCH_ARGS)
 
 simulate: .venv/dev.stamp  ## the engine under misfortunes drawn from seeds: SEEDS=1000, FIRST=0, or REPLAY=<seed>
 	@.venv/bin/python -m embedding_pipeline_tests.simulation $(if $(REPLAY),--replay $(REPLAY),--seeds $(SEEDS) --first $(FIRST))
