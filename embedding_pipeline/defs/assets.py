@@ -100,6 +100,7 @@ async def cost_summary(
 ) -> Result:
     """What a day's vectors cost and saved, by project, user and where each came from."""
     from embedding_pipeline.pipeline.cost import build_cost_summary
+    from embedding_pipeline.pipeline.handfuls import handfuls
 
     with recording(context) as recorder:
         writing = await writing_of(context.run, openai, vector_store)
@@ -109,7 +110,8 @@ async def cost_summary(
                 report, table = await build_cost_summary(service, vector_store, day)
                 return [metadata.cost_summary(report, table, vector_store)]
 
-            await each_partition(recorder, build)
+            days = handfuls(vector_store, context.partition_keys)
+            await each_partition(recorder, build, days)
     return recorder.result()
 
 

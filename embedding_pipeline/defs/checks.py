@@ -4,10 +4,10 @@ Belongs here: names, severity, and one evaluation for every partition of a run. 
 not belong here: judging (``pipeline.checks``, ``pipeline.cost``, ``pipeline.budget``).
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, TypeAlias
 
 import dagster as dg
@@ -19,13 +19,17 @@ from embedding_pipeline.defs.materialized import Latest, latest_materializations
 from embedding_pipeline.defs.resources import EmbedderParam, StoreParam
 from embedding_pipeline.defs.stopping import until_stopped
 from embedding_pipeline.defs.writing import writing_of
-from embedding_pipeline.errors import DataError, EmbeddingPipelineError
-from embedding_pipeline.pipeline.reports import CheckVerdict
+from embedding_pipeline.errors import EmbeddingPipelineError
+from embedding_pipeline.pipeline.reports import CheckVerdict, CostReport
 
 if TYPE_CHECKING:
-    from embedding_pipeline.assembly.service import EmbeddingService
+    from embedding_pipeline.vectors.datasets import Datasets
 
-Judge: TypeAlias = Callable[[str], Awaitable[CheckVerdict]]
+Verdicts: TypeAlias = Mapping[str, Mapping[str, CheckVerdict]]
+"""By partition, and then by name of the check."""
+
+Judge: TypeAlias = Callable[[Sequence[str], Collection[str]], Awaitable[Verdicts]]
+"""Judges partitions by the checks named."""
 
 EMBEDDINGS = {
     "vector_dimension": "Every vector has the length the settings ask for.",
@@ -43,8 +47,7 @@ async def embeddings_checks(
     context: dg.AssetCheckExecutionContext, openai: EmbedderParam, vector_store: StoreParam
 ) -> Evaluations:
     """Judge the vectors of each partition."""
-    from embedding_pipeline.pipeline import checks
-    from embedding_pipeline.pipeline.accounting import representative_days
+    from embedding_pipeline.pipeline.judging import judge_embeddings
 
     async with AsyncExitStack() as stack:
         writing = await writing_of(context.run, openai, vector_store)
@@ -53,96 +56,80 @@ async def embeddings_checks(
             for target in writing.targets
         ]
 
-        def of_file(judge: Callable[..., CheckVerdict]) -> Judge:
+        async def judge(days: Sequence[str], names: Collection[str]) -> Verdicts:
             return in_all(
-                [
-                    partial(asyncio.to_thread, judge, vector_store, it.space, it.dimensions)
-                    for it in services
-                ]
+                [await judge_embeddings(it, vector_store, days, names) for it in services]
             )
 
-        def accounted_for(service: "EmbeddingService") -> Judge:
-            async def judge(day: str) -> CheckVerdict:
-                held, later = await service.quarantined(day), await service.deferred(day)
-                others = await asyncio.to_thread(representative_days, vector_store, day)
-                earlier = {
-                    other: await service.quarantined(other) | await service.deferred(other)
-                    for other in others
-                }
-                judged = partial(checks.every_chunk_accounted_for, earlier=earlier)
-                return await asyncio.to_thread(
-                    judged, vector_store, service.space, day, held, later
-                )
-
-            return judge
-
-        judges: dict[str, Judge] = {
-            "vector_dimension": of_file(checks.vector_dimension),
-            "vectors_are_finite_unit_norm": of_file(checks.vectors_are_finite_unit_norm),
-            "single_space": of_file(checks.single_space),
-            "every_chunk_accounted_for": in_all([accounted_for(it) for it in services]),
-        }
-        async for event in evaluations(context, judges, latest_of(context)):
+        async for event in evaluations(context, judge, latest_of(context), vector_store):
             yield event
 
 
-def in_all(judges: Sequence[Judge]) -> Judge:
-    """The verdict on every space a run writes: the first that fails, else the last one's."""
+def in_all(found: Sequence[Verdicts]) -> Verdicts:
+    """The verdicts on all spaces a run writes: the first that fails, else the last one's."""
 
-    async def judge(day: str) -> CheckVerdict:
-        verdicts = [await one(day) for one in judges]
+    def of(day: str, name: str) -> CheckVerdict:
+        verdicts = [one[day][name] for one in found]
         return next((verdict for verdict in verdicts if not verdict.passed), verdicts[-1])
 
-    return judge
+    return {day: {name: of(day, name) for name in names} for day, names in found[-1].items()}
 
 
 async def cost_summary_checks(
     context: dg.AssetCheckExecutionContext, openai: EmbedderParam, vector_store: StoreParam
 ) -> Evaluations:
     """Judge the costs of each partition."""
-    from embedding_pipeline.pipeline.budget import within_budget
-    from embedding_pipeline.pipeline.cost import ledger_balances
+    from embedding_pipeline.pipeline.budget import within_budgets
+    from embedding_pipeline.pipeline.cost import ledgers_balance
 
     writing = await writing_of(context.run, openai, vector_store)
     async with openai.open(context.run.run_id, writing.main) as service:
         made = latest_of(context)
 
-        async def budget(day: str) -> CheckVerdict:
-            report = metadata.cost_report(day, recorded(made, "cost_summary", day))
-            return await within_budget(service, report)
+        async def budgets(days: Sequence[str]) -> Mapping[str, CheckVerdict]:
+            reports, unknown = reports_of(made, days)
+            return {**unknown, **await within_budgets(service, reports)}
 
-        judges: dict[str, Judge] = {
-            "within_budget": budget,
-            "ledger_balances": lambda day: ledger_balances(service, vector_store, day),
-        }
-        async for event in evaluations(context, judges, made):
+        async def judge(days: Sequence[str], names: Collection[str]) -> Verdicts:
+            judges: Mapping[str, Callable[..., Awaitable[Mapping[str, CheckVerdict]]]] = {
+                "within_budget": budgets,
+                "ledger_balances": partial(ledgers_balance, service, vector_store),
+            }
+            found = {name: await judges[name](days) for name in names}
+            return {day: {name: found[name][day] for name in names} for day in days}
+
+        async for event in evaluations(context, judge, made, vector_store):
             yield event
 
 
 async def evaluations(
-    context: dg.AssetCheckExecutionContext, judges: Mapping[str, Judge], made: Latest
+    context: dg.AssetCheckExecutionContext, judge: Judge, made: Latest, datasets: "Datasets"
 ) -> Evaluations:
     """One evaluation for each selected check and each partition of the run.
 
     A failed one that blocks fails the step once all are told, and so the run; nothing
     downstream is made then.
     """
-    for spec in context.check_specs:
-        if spec.key not in context.selected_asset_check_keys:
-            continue
+    from embedding_pipeline.pipeline.handfuls import handfuls
+
+    selected = [it for it in context.check_specs if it.key in context.selected_asset_check_keys]
+    names = [spec.name for spec in selected]
+    for days in handfuls(datasets, context.partition_keys):
+        verdicts = await until_stopped(_verdicts(judge, days, names))
         with stored_together(context.instance):
-            for partition in context.partition_keys:
-                verdict = await until_stopped(_verdict(judges[spec.name], partition))
-                yield _evaluation(spec, partition, verdict, made.get(partition))
+            for spec, day in product(selected, days):
+                yield _evaluation(spec, day, verdicts[day][spec.name], made.get(day))
+    for spec in selected:
         yield compat.check_output(spec)
 
 
-async def _verdict(judge: Judge, partition: str) -> CheckVerdict:
-    """What the judge says; data that cannot even be judged has failed."""
+async def _verdicts(judge: Judge, days: Sequence[str], names: Collection[str]) -> Verdicts:
+    """What the judge says; days that cannot even be judged have failed."""
     try:
-        return await judge(partition)
+        return await judge(days, names)
     except EmbeddingPipelineError as error:
-        return CheckVerdict(passed=False, description=str(error))
+        failed = CheckVerdict(passed=False, description=str(error))
+        return {day: dict.fromkeys(names, failed) for day in days}
 
 
 def _evaluation(
@@ -171,12 +158,19 @@ def latest_of(context: dg.AssetCheckExecutionContext) -> Latest:
     return latest_materializations(context.instance, asset, context.partition_keys)
 
 
-def recorded(made: Latest, asset: str, day: str) -> dict[str, float]:
-    """The figures of the latest materialization of a day. Raises DataError."""
-    event = made[day].asset_materialization if day in made else None
-    if event is None:
-        raise DataError(f"{asset} {day} was never materialized here; materialize it, then check it")
-    return metadata.figures_of(event.metadata)
+def reports_of(
+    made: Latest, days: Sequence[str]
+) -> tuple[list[CostReport], dict[str, CheckVerdict]]:
+    """The costs of the days as they were materialized; a verdict on days that never were."""
+    reports, unknown = list[CostReport](), dict[str, CheckVerdict]()
+    for day in days:
+        event = made[day].asset_materialization if day in made else None
+        if event is None:
+            said = f"cost_summary {day} was never materialized here; materialize it, then check it"
+            unknown[day] = CheckVerdict(passed=False, description=said)
+        else:
+            reports.append(metadata.cost_report(day, metadata.figures_of(event.metadata)))
+    return reports, unknown
 
 
 def build_checks(days: dg.PartitionsDefinition[str]) -> Sequence[dg.AssetChecksDefinition]:

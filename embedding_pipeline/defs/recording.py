@@ -5,10 +5,11 @@ finished ones when a later one fails. Does not belong here: what is said of a
 partition (``metadata``), or the work itself.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import dagster as dg
 
@@ -114,19 +115,38 @@ def recording(context: dg.AssetExecutionContext) -> Iterator[Recorder]:
 
 
 async def each_partition(
-    recorder: Recorder, build: Callable[[str], Awaitable[Iterable[Finished]]]
+    recorder: Recorder,
+    build: Callable[[str], Awaitable[Iterable[Finished]]],
+    handfuls: Iterable[Sequence[str]] | None = None,
 ) -> None:
     """Build the run's partitions one after another; a bad one does not stop the others.
+
+    ``handfuls`` are those that are built at the same time, if any are.
 
     Raises dagster.Failure that names the partitions that failed, once all were tried.
     Errors that no partition is to blame for (settings, store, provider) end it at once.
     """
     failed: dict[str, EmbeddingPipelineError] = {}
-    for partition in recorder.context.partition_keys:
+
+    async def attempt(partition: str) -> None:
         try:
-            recorder.finished(*await until_stopped(build(partition)))
+            recorder.finished(*await build(partition))
         except PARTITION_ERRORS as error:
             recorder.context.log.error("%s: %s", partition, error)
             failed[partition] = error
+
+    for partitions in handfuls or ([one] for one in recorder.context.partition_keys):
+        await until_stopped(_at_once([attempt(one) for one in partitions]))
     if failed:
-        raise blaming(failed) from next(iter(failed.values()))
+        raise blaming(dict(sorted(failed.items()))) from next(iter(failed.values()))
+
+
+async def _at_once(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """All of them; the first that raises ends the others, and none is left running."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,7 +3,7 @@
 Belongs here: the verdict. Does not belong here: keeping budgets (``ledger.budgets``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from embedding_pipeline.ledger.deferred import BUDGET, Backlog, backlogs
 from embedding_pipeline.ledger.standing import Standing, dollars
@@ -11,20 +11,32 @@ from embedding_pipeline.pipeline.reports import CheckVerdict, CostReport
 from embedding_pipeline.service.core import ServiceCore
 
 
-async def within_budget(service: ServiceCore, report: CostReport) -> CheckVerdict:
-    """The verdict for one day's costs, as the budgets stand now."""
+async def within_budgets(
+    service: ServiceCore, reports: Sequence[CostReport]
+) -> Mapping[str, CheckVerdict]:
+    """The verdict for each day's costs, as the budgets stand now."""
     budgets, now = service.budgets, service.now_ms()
     if budgets is None:
-        return CheckVerdict(
-            True,
-            "No budget is set, so nothing limits spending; the day's cost is in the metadata.",
-            {"cost_usd": report.cost_nano_usd / 1e9, "budgets": 0},
-        )
-    number = service.space_id
+        return {report.partition: _no_budget(report) for report in reports}
+    number, price = service.space_id, service.price or 0
     standings = await service.store.write(lambda c: budgets.keep(c, now, now))
     waiting = await service.store.read(lambda c: backlogs(c, number))
-    mine = [one for one in waiting if one.account.partition == report.partition]
-    return judge_budgets(report, standings, mine, service.price or 0)
+    mine = {
+        report.partition: [one for one in waiting if one.account.partition == report.partition]
+        for report in reports
+    }
+    return {
+        report.partition: judge_budgets(report, standings, mine[report.partition], price)
+        for report in reports
+    }
+
+
+def _no_budget(report: CostReport) -> CheckVerdict:
+    return CheckVerdict(
+        True,
+        "No budget is set, so nothing limits spending; the day's cost is in the metadata.",
+        {"cost_usd": report.cost_nano_usd / 1e9, "budgets": 0},
+    )
 
 
 def judge_budgets(

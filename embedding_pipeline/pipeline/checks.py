@@ -6,7 +6,7 @@ Does not belong here: repairing anything, or Dagster (``defs`` wraps these).
 A missing or damaged file is a failed verdict like any other. An empty partition passes.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from functools import wraps
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -25,6 +25,10 @@ from embedding_pipeline.vectors.datasets import Datasets
 
 NORM_TOLERANCE: Final = 1e-3
 """How far from 1 a norm may be: float16 in the cache costs less than half of this."""
+
+ACCOUNTED: Final = "every_chunk_accounted_for"
+
+NAMES: Final = ("vector_dimension", "vectors_are_finite_unit_norm", "single_space", ACCOUNTED)
 
 P = ParamSpec("P")
 Mask = npt.NDArray[np.bool_]
@@ -53,17 +57,22 @@ def all_checks(
     deferred: Set[str] = frozenset(),
     *,
     earlier: Mapping[str, Set[str]] = MappingProxyType({}),
+    only: Collection[str] = NAMES,
 ) -> dict[str, CheckVerdict]:
-    """Every check on one partition of ``embeddings``, by name, the cheapest first."""
+    """Every check on one partition of ``embeddings``, by name, the cheapest first.
+
+    ``only`` names those that are wanted.
+    """
     of_file = (datasets, space, dimensions, partition)
-    return {
-        "vector_dimension": vector_dimension(*of_file),
-        "vectors_are_finite_unit_norm": vectors_are_finite_unit_norm(*of_file),
-        "single_space": single_space(*of_file),
-        "every_chunk_accounted_for": every_chunk_accounted_for(
+    judges: dict[str, Callable[[], CheckVerdict]] = {
+        "vector_dimension": lambda: vector_dimension(*of_file),
+        "vectors_are_finite_unit_norm": lambda: vectors_are_finite_unit_norm(*of_file),
+        "single_space": lambda: single_space(*of_file),
+        ACCOUNTED: lambda: every_chunk_accounted_for(
             datasets, space, partition, quarantined, deferred, earlier=earlier
         ),
     }
+    return {name: judge() for name, judge in judges.items() if name in only}
 
 
 @_judged

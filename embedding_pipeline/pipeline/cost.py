@@ -12,8 +12,10 @@ from functools import reduce
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embedding_pipeline.errors import DataError
 from embedding_pipeline.ledger import queries
-from embedding_pipeline.ledger.queries import LedgerSum
+from embedding_pipeline.ledger.queries import Balance, LedgerSum
+from embedding_pipeline.pipeline.handfuls import Missing, missing_in
 from embedding_pipeline.pipeline.origins import COLUMNS, Day, Payers, payers_of, read_day
 from embedding_pipeline.pipeline.reports import CheckVerdict, CostReport
 from embedding_pipeline.records import COST_SUMMARY, Kind
@@ -72,11 +74,38 @@ async def build_cost_summary(
 
 async def ledger_balances(service: ServiceCore, datasets: Datasets, partition: str) -> CheckVerdict:
     """Every entry is tokens × price, the summary is the ledger, every chunk is explained."""
-    balance = await service.store.read(lambda c: queries.balance(c, partition))
-    entries = await service.store.read(lambda c: queries.sums(c, partition=partition))
-    held, later = await service.quarantined(partition), await service.deferred(partition)
-    table = await asyncio.to_thread(_read, datasets, partition)
-    raw = await asyncio.to_thread(datasets.raw_chunks(partition).rows)
+    return (await ledgers_balance(service, datasets, [partition]))[partition]
+
+
+async def ledgers_balance(
+    service: ServiceCore, datasets: Datasets, partitions: Sequence[str]
+) -> Mapping[str, CheckVerdict]:
+    """``ledger_balances`` of some days, asking once. Data that cannot be read has failed it."""
+    missing = await missing_in(service, partitions)
+    books = await service.store.read(
+        lambda c: {
+            day: (queries.balance(c, day), queries.sums(c, partition=day)) for day in partitions
+        }
+    )
+
+    def judge() -> Mapping[str, CheckVerdict]:
+        return {day: _balances(datasets, day, *books[day], missing[day]) for day in partitions}
+
+    return await asyncio.to_thread(judge)
+
+
+def _balances(
+    datasets: Datasets,
+    partition: str,
+    balance: Balance,
+    entries: Sequence[LedgerSum],
+    missing: Missing,
+) -> CheckVerdict:
+    try:
+        table = _read(datasets, partition)
+        raw = datasets.raw_chunks(partition).rows()
+    except DataError as error:
+        return CheckVerdict(passed=False, description=str(error))
     figures = {
         "entries": balance.entries,
         "unbalanced_entries": balance.unbalanced,
@@ -85,8 +114,8 @@ async def ledger_balances(service: ServiceCore, datasets: Datasets, partition: s
         "unknown_nano_usd": sum(entry.unknown_nano_usd for entry in entries),
         "chunks_in": raw,
         "chunks_explained": _sum(table, "chunks"),
-        "chunks_quarantined": len(held),
-        "chunks_deferred": len(later - held),
+        "chunks_quarantined": len(missing.quarantined),
+        "chunks_deferred": len(missing.deferred - missing.quarantined),
     }
     return _verdict(partition, figures)
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from embedding_pipeline.cache import database
 from embedding_pipeline.ledger import queries
+from embedding_pipeline.pipeline.handfuls import missing_in
 from embedding_pipeline.records import Account, Digest, Kind
 from embedding_pipeline.service.core import ServiceCore
 from embedding_pipeline.vectors.datasets import Datasets
@@ -96,10 +97,10 @@ class Payers:
 
 async def read_day(service: ServiceCore, datasets: Datasets, partition: str) -> Day:
     """Read what decides. Raises DataError."""
-    held = await _without_vector(service, partition)
     copies = datasets.duplicate_chunks(partition)
     days = await asyncio.to_thread(_days_of, copies.iter_batches(("representative_date",)))
-    refused = {day: await _without_vector(service, day) for day in days}
+    missing = await missing_in(service, {partition, *days})
+    refused = {day: missing[day].all for day in days}
     rules = service.rules
 
     def read() -> Day:
@@ -109,17 +110,12 @@ async def read_day(service: ServiceCore, datasets: Datasets, partition: str) -> 
             str(service.space),
             service.price or 0,
             rules.max_tokens if rules.policy == "truncate" else None,
-            held,
+            missing[partition].all,
             dict(_copies(copies.iter_batches(), refused)),
             _ids(derived.iter_batches(("chunk_id",))) if derived.exists() else frozenset(),
         )
 
     return await asyncio.to_thread(read)
-
-
-async def _without_vector(service: ServiceCore, partition: str) -> frozenset[str]:
-    """Chunks that are refused, or left for later."""
-    return await service.quarantined(partition) | await service.deferred(partition)
 
 
 def _days_of(batches: Iterable[pa.RecordBatch]) -> set[str]:
