@@ -7,11 +7,11 @@ Days are embedded in one stream, so that a request may hold texts of two days; e
 day's file replaces the old one when its last vector is there, and not before.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, field
-from itertools import repeat
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,8 @@ from embedding_pipeline.errors import ConservationError, EmbeddingPipelineError
 from embedding_pipeline.ledger import deferred, quarantine
 from embedding_pipeline.ledger.deferred import Deferred, new_pass
 from embedding_pipeline.ledger.quarantine import Held
+from embedding_pipeline.pipeline.closing import Closing
+from embedding_pipeline.pipeline.portions import Portions
 from embedding_pipeline.pipeline.reports import EmbedReport
 from embedding_pipeline.pipeline.stand_ins import StandInDay, StandIns
 from embedding_pipeline.records import DERIVED_CHUNKS, Account, Digest, Priority
@@ -41,8 +43,6 @@ from embedding_pipeline.tokens import api_estimate
 from embedding_pipeline.vectors.columns import embeddings_batch
 from embedding_pipeline.vectors.datasets import Datasets, VectorsWriter
 from embedding_pipeline.vectors.view import view
-
-T = TypeVar("T")
 
 COLUMNS = ("chunk_id", "document_id", "text", "content_hash", "token_count", "project", "user")
 
@@ -88,7 +88,7 @@ async def build_embeddings(
     run = service.bulk(
         source, total=total, on_progress=on_progress, priority=priority, may_defer=True, hold=hold
     )
-    reports: list[EmbedReport] = []
+    closing = Closing(on_partition)
     day: _Day | None = None
     try:
         async with aclosing(run.batches()) as batches:
@@ -99,18 +99,18 @@ async def build_embeddings(
                     continue
                 # the empty batch that marks the end of a day
                 tally = run.tallies[day.partition]
-                report = await day.finish(tally, run.progress().seconds)
-                reports.append(report)
+                report = day.counted(tally, run.progress().seconds)
+                await closing.add(day.finish(report, closing.threads))
                 day = None
-                if on_partition is not None:
-                    on_partition(report)
+        return await closing.reports()
     except BaseException as exc:
         if day is not None:
             day.abandon(exc)
         if isinstance(exc, Exception):
             await _keep_refusals(service, run)
         raise
-    return tuple(reports)
+    finally:
+        await closing.end()
 
 
 async def _keep_refusals(service: ServiceCore, run: BulkRun) -> None:
@@ -124,11 +124,16 @@ async def _read(
     aside: Aside, datasets: Datasets, partitions: Sequence[str]
 ) -> AsyncIterator[WorkBatch]:
     """The chunks of all days; an empty batch marks the end of each."""
-    for day in partitions:
-        batches = datasets.deduped_chunks(day).iter_batches(COLUMNS)
-        works = map(work_of, repeat(day), batches)
-        while (work := await aside.run(next, works, None)) is not None:
+    some = Portions(_works(datasets, partitions))
+    while portion := await aside.run(some.next):
+        for work in portion:
             yield work
+
+
+def _works(datasets: Datasets, partitions: Sequence[str]) -> Iterator[WorkBatch]:
+    for day in partitions:
+        for batch in datasets.deduped_chunks(day).iter_batches(COLUMNS):
+            yield work_of(day, batch)
         yield WorkBatch(day, (), (), np.zeros(0, np.int32), ())
 
 
@@ -186,7 +191,8 @@ class _Day:
         # to its end even when cancelled: a file is not closed under the thread that writes it
         await finish(self.service.aside.run(self._write, self._writer, batch))
 
-    async def finish(self, tally: Tally, seconds: float) -> EmbedReport:
+    def counted(self, tally: Tally, seconds: float) -> EmbedReport:
+        """What the day's file says of itself, and the report. Raises ConservationError."""
         report = self._report(tally, seconds)
         assert self._writer is not None
         self._writer.counts.update(
@@ -197,12 +203,19 @@ class _Day:
             deferred=report.deferred,
         )
         self._balance(report, self._writer.rows)
-        if self._instead is not None:
-            await self._instead.publish()
-        await self.service.aside.run(self._stack.close)
+        return report
+
+    async def finish(self, report: EmbedReport, threads: Executor) -> EmbedReport:
+        """Put the file in place, and the books right; all or nothing of the file."""
+        try:
+            if self._instead is not None:
+                await self._instead.publish()
+            await asyncio.get_running_loop().run_in_executor(threads, self._close)
+        except BaseException as exc:
+            self.abandon(exc)
+            raise
         if self._instead is not None:
             await self._instead.settle()
-        await self.service.aside.run(self._write_derived)
         number, keep = self.service.space_id, set(self._refused)
 
         def work(connection: Connection) -> None:
@@ -261,6 +274,10 @@ class _Day:
             await self.service.store.write(
                 lambda c: deferred.put_off(c, number, chunks, self._pass_id, now)
             )
+
+    def _close(self) -> None:
+        self._stack.close()
+        self._write_derived()
 
     def _write_derived(self) -> None:
         file = self.datasets.derived_chunks(self.service.space, self.partition)
