@@ -4,6 +4,7 @@ Belongs here: names, severity, and one evaluation for every partition of a run. 
 not belong here: judging (``pipeline.checks``, ``pipeline.cost``, ``pipeline.budget``).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import dagster as dg
 
-from embedding_pipeline.defs import compat, metadata
+from embedding_pipeline.defs import compat
 from embedding_pipeline.defs.compat import Evaluations
 from embedding_pipeline.defs.event_log import stored_together
 from embedding_pipeline.defs.materialized import Latest, latest_materializations
 from embedding_pipeline.defs.resources import EmbedderParam, StoreParam
 from embedding_pipeline.defs.stopping import until_stopped
 from embedding_pipeline.defs.writing import writing_of
-from embedding_pipeline.errors import EmbeddingPipelineError
+from embedding_pipeline.errors import DataError, EmbeddingPipelineError
 from embedding_pipeline.pipeline.reports import CheckVerdict, CostReport
 
 if TYPE_CHECKING:
@@ -84,10 +85,9 @@ async def cost_summary_checks(
 
     writing = await writing_of(context.run, openai, vector_store)
     async with openai.open(context.run.run_id, writing.main) as service:
-        made = latest_of(context)
 
         async def budgets(days: Sequence[str]) -> Mapping[str, CheckVerdict]:
-            reports, unknown = reports_of(made, days)
+            reports, unknown = await asyncio.to_thread(reports_of, vector_store, days)
             return {**unknown, **await within_budgets(service, reports)}
 
         async def judge(days: Sequence[str], names: Collection[str]) -> Verdicts:
@@ -98,7 +98,7 @@ async def cost_summary_checks(
             found = {name: await judges[name](days) for name in names}
             return {day: {name: found[name][day] for name in names} for day in days}
 
-        async for event in evaluations(context, judge, made, vector_store):
+        async for event in evaluations(context, judge, latest_of(context), vector_store):
             yield event
 
 
@@ -136,7 +136,7 @@ def _evaluation(
     spec: dg.AssetCheckSpec,
     partition: str,
     verdict: CheckVerdict,
-    made: dg.EventLogRecord | None,
+    made: compat.Target | None,
 ) -> dg.AssetCheckEvaluation:
     severity = dg.AssetCheckSeverity.ERROR if verdict.blocking else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckEvaluation(
@@ -144,7 +144,7 @@ def _evaluation(
         check_name=spec.name,
         passed=verdict.passed,
         metadata=dict(verdict.metadata),
-        target_materialization_data=compat.target_materialization(made),
+        target_materialization_data=made,
         severity=severity,
         description=verdict.description,
         blocking=spec.blocking,
@@ -159,17 +159,17 @@ def latest_of(context: dg.AssetCheckExecutionContext) -> Latest:
 
 
 def reports_of(
-    made: Latest, days: Sequence[str]
+    datasets: "Datasets", days: Sequence[str]
 ) -> tuple[list[CostReport], dict[str, CheckVerdict]]:
-    """The costs of the days as they were materialized; a verdict on days that never were."""
+    """The costs of the days as they were written; a verdict where they cannot be read."""
+    from embedding_pipeline.pipeline.cost import read_report
+
     reports, unknown = list[CostReport](), dict[str, CheckVerdict]()
     for day in days:
-        event = made[day].asset_materialization if day in made else None
-        if event is None:
-            said = f"cost_summary {day} was never materialized here; materialize it, then check it"
-            unknown[day] = CheckVerdict(passed=False, description=said)
-        else:
-            reports.append(metadata.cost_report(day, metadata.figures_of(event.metadata)))
+        try:
+            reports.append(read_report(datasets, day))
+        except DataError as error:
+            unknown[day] = CheckVerdict(passed=False, description=str(error))
     return reports, unknown
 
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationTargetMaterializationData,
+    AssetCheckEvaluationTargetMaterializationData as Target,
 )
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -32,6 +34,20 @@ WILL_RETRY: Final = WILL_RETRY_TAG
 
 MAX_RETRIES: Final = MAX_RETRIES_TAG
 """On a run: how often it may be repeated, in place of the instance's ``run_retries``."""
+
+__all__ = [
+    "Evaluations",
+    "Result",
+    "Results",
+    "SqlEventLogStorage",
+    "SqlEventLogStorageTable",
+    "Target",
+    "check_output",
+    "days_of_run",
+    "declaring",
+    "instance_ref",
+    "range_tags",
+]
 
 if TYPE_CHECKING:
     Result: TypeAlias = dg.MaterializeResult[None]
@@ -78,17 +94,6 @@ def waits_for_retry(run: dg.DagsterRun) -> bool:
 def backfill_of(run: dg.DagsterRun) -> str | None:
     """Id of the backfill a run belongs to."""
     return run.tags.get(BACKFILL_ID_TAG)
-
-
-def target_materialization(
-    record: dg.EventLogRecord | None,
-) -> AssetCheckEvaluationTargetMaterializationData | None:
-    """Which materialization a check looked at, as its evaluation says it."""
-    if record is None:
-        return None
-    return AssetCheckEvaluationTargetMaterializationData(
-        storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
-    )
 
 
 def check_output(spec: dg.AssetCheckSpec) -> "dg.Output[None]":

@@ -104,8 +104,9 @@ class Launcher:
     def run(self, partitions: Sequence[str], tags: Mapping[str, str]) -> RunOutcome:
         """One run over neighbouring partitions; its failure is an outcome, not an exception."""
         run_id, started = str(uuid4()), self._clock.monotonic()
+        result: dg.ExecuteInProcessResult | None = None
         with suppress(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-            self._job.execute_in_process(
+            result = self._job.execute_in_process(
                 instance=self._instance,
                 asset_selection=self._assets,
                 tags={**tags, **process_tag(run_id), **range_tags(partitions[0], partitions[-1])},
@@ -113,10 +114,18 @@ class Launcher:
                 run_id=run_id,
                 raise_on_error=False,
             )
-        entries = self._instance.all_logs(run_id)
-        events = [entry.dagster_event for entry in entries if entry.dagster_event]
+        events = self._events(run_id, result)
         seconds = self._clock.monotonic() - started
         return outcome_of(run_id, events, partitions, self._assets, seconds)
+
+    def _events(
+        self, run_id: str, result: dg.ExecuteInProcessResult | None
+    ) -> Sequence[dg.DagsterEvent]:
+        """What happened in a run; the books know more than the result of one that failed."""
+        if result is not None and result.success:
+            return result.all_events
+        entries = self._instance.all_logs(run_id)
+        return [entry.dagster_event for entry in entries if entry.dagster_event]
 
 
 def backfill(

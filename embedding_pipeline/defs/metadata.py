@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from embedding_pipeline.defs.recording import Finished, Metadata
+from embedding_pipeline.defs.recording import Finished
 from embedding_pipeline.pipeline.reports import CostReport, DedupReport, EmbedReport, RawReport
 
 if TYPE_CHECKING:
@@ -167,29 +167,6 @@ def cost_summary(report: CostReport, table: "pa.Table", datasets: "Datasets") ->
     metadata = {**_numbers(figures), **_file(file, ())}
     metadata["summary"] = dg.MetadataValue.md(_cost_table(table))
     return Finished("cost_summary", report.partition, metadata)
-
-
-def cost_report(partition: str, figures: Mapping[str, float]) -> CostReport:
-    """The inverse of ``cost_summary``, from the figures of a materialization."""
-    return CostReport(
-        partition=partition,
-        chunks=int(figures["chunks"]),
-        input_tokens=int(figures["tokens"]),
-        cost_nano_usd=round(figures["cost_usd"] * _NANO),
-        saved_nano_usd=round(figures["saved_usd"] * _NANO),
-        requests=int(figures["requests"]),
-        rows=int(figures["rows"]),
-    )
-
-
-def figures_of(metadata: Metadata) -> dict[str, float]:
-    """The numbers among a materialization's metadata."""
-    numbers = (dg.IntMetadataValue, dg.FloatMetadataValue)
-    return {
-        key: float(value.value or 0)
-        for key, value in metadata.items()
-        if isinstance(value, numbers)
-    }
 
 
 def _numbers(figures: Mapping[str, int | float]) -> dict[str, dg.MetadataValue]:

@@ -72,6 +72,11 @@ async def build_cost_summary(
     return _report(partition, table), table
 
 
+def read_report(datasets: Datasets, partition: str) -> CostReport:
+    """The totals of a day, as they were written. Raises DataError."""
+    return _report(partition, _read(datasets, partition))
+
+
 async def ledger_balances(service: ServiceCore, datasets: Datasets, partition: str) -> CheckVerdict:
     """Every entry is tokens × price, the summary is the ledger, every chunk is explained."""
     return (await ledgers_balance(service, datasets, [partition]))[partition]

@@ -35,7 +35,7 @@ def graph(*, by_partition: bool) -> dg.Definitions:
                     passed=day != DAYS[1],
                     partition=day,
                     blocking=True,
-                    target_materialization_data=compat.target_materialization(made[day]),
+                    target_materialization_data=made[day],
                 )
             yield compat.check_output(spec)
 
@@ -81,9 +81,15 @@ def test_dagsters_own_check_result_still_leaves_the_partitions_of_a_range_planne
 
 def test_an_evaluation_points_at_the_materialization_it_judged() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        assert compat.target_materialization(None) is None
         result = run(graph(by_partition=True), instance)
-        record = latest_materializations(instance, ASSET, [DAYS[0]])[DAYS[0]]
-        found = compat.target_materialization(record)
-        assert found is not None
+        found = latest_materializations(instance, ASSET, [DAYS[0]])[DAYS[0]]
+        history = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(ASSET, "fine"), limit=9
+        )
+        pointed = {
+            event.partition: event.target_materialization_data
+            for event in (it.event.dagster_event.event_specific_data for it in history)  # type: ignore[union-attr]
+            if isinstance(event, dg.AssetCheckEvaluation)
+        }
         assert found.run_id == result.run_id
+        assert pointed[DAYS[0]] == found
