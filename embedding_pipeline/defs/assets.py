@@ -110,7 +110,7 @@ async def cost_summary(
                 report, table = await build_cost_summary(service, vector_store, day)
                 return [metadata.cost_summary(report, table, vector_store)]
 
-            days = handfuls(vector_store, context.partition_keys)
+            days = await handfuls(vector_store, context.partition_keys)
             await each_partition(recorder, build, days)
     return recorder.result()
 

@@ -114,7 +114,7 @@ async def evaluations(
 
     selected = [it for it in context.check_specs if it.key in context.selected_asset_check_keys]
     names = [spec.name for spec in selected]
-    for days in handfuls(datasets, context.partition_keys):
+    for days in await handfuls(datasets, context.partition_keys):
         verdicts = await until_stopped(_verdicts(judge, days, names))
         with stored_together(context.instance):
             for spec, day in product(selected, days):

@@ -7,6 +7,7 @@ A day costs a few questions, threads and files, whatever it holds. That is nothi
 large day's work, and nearly all of a small one's.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -41,9 +42,10 @@ class Missing:
         return self.quarantined | self.deferred
 
 
-def handfuls(datasets: Datasets, days: Sequence[str]) -> Iterator[tuple[str, ...]]:
+async def handfuls(datasets: Datasets, days: Sequence[str]) -> Sequence[tuple[str, ...]]:
     """``days`` in order, cut into handfuls. Reads the footers of ``raw_chunks``."""
-    return cut((day, _chunks(datasets, day)) for day in days)
+    sizes = await asyncio.to_thread(lambda: [(day, _chunks(datasets, day)) for day in days])
+    return list(cut(sizes))
 
 
 def cut(sizes: Iterable[tuple[str, int]]) -> Iterator[tuple[str, ...]]:
