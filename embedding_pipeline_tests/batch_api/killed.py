@@ -1,7 +1,7 @@
 """Days on their way through the Batch API in processes that end by SIGKILL at each mark.
 
-Run as ``python -m embedding_pipeline_tests.batch_api.killed PORT FOLDER`` it writes a line of
-JSON for each mark: how a process was killed there, and how things stand after others came.
+Run as ``python -m embedding_pipeline_tests.batch_api.killed PORT FOLDER [MARK]…`` it writes a
+line of JSON for each mark: how a process was killed there, and how things stand after others came.
 Children are forked from here, where no thread has been started yet: what is imported once
 serves them all.
 """
@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ async def come_after(settings: Settings, fake: FakeProcess, outcome: dict[str, o
     books = fake.books
     with open_store(settings) as store:
         sums = await store.read(queries.sums)
-        left = await store.read(lambda c: [c.scalar(_count(table)) for table in LEFT])
+        left = await store.read(lambda c: [c.scalar(count(table)) for table in LEFT])
     booked = sum(entry.cost_nano_usd for entry in sums)
     outcome |= {
         "right": vectors_of(settings),
@@ -143,17 +143,18 @@ async def come_after(settings: Settings, fake: FakeProcess, outcome: dict[str, o
 LEFT = (schema.claims, schema.submission_keys, schema.flights, schema.reservations, schema.deferred)
 
 
-def _count(table: Any) -> Any:
+def count(table: Any) -> Any:
+    """How many rows a table has."""
     return select(func.count()).select_from(table)
 
 
-def main(port: int, folder: Path) -> int:
-    """Every mark in turn."""
+def main(port: int, folder: Path, points: Sequence[str] = POINTS) -> int:
+    """Each mark in turn; all of them take half a minute of CPU."""
     fake = FakeProcess(port)
     made = settings_of(folder / "made", fake.base_url)
     if child(lambda: make_days(made)):
         return 1
-    for point in POINTS:
+    for point in points:
         fake.reset()
         fake.batch_option(polls=1)
         home = folder / point.replace(" ", "_")
@@ -168,4 +169,4 @@ def main(port: int, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] or POINTS))
