@@ -3,6 +3,8 @@
 Run with ``python -m benchmarks.batches``: 120,000 chunks over three days against the fake API in
 a process of its own, whose queue takes one batch at a time. ``--arxiv FILE`` takes the listings of
 sixty days from a file of JSON lines instead, and makes the same days with requests as well.
+``--kill`` kills a process for real at each of fourteen marks on the way of two small days, and
+shows how things stand after others came; read what it prints.
 
 Fails unless everything ends by itself, every chunk is read back, nothing was billed twice, the
 queue was never overfilled, and the ledger is what the provider billed; with ``--arxiv`` also
@@ -32,6 +34,7 @@ from embedding_pipeline.assembly.parts import build_datasets, open_store
 from embedding_pipeline.ledger import queries
 from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline.vectors.reader import iter_vectors
+from embedding_pipeline_tests.batch_api.killed import main as killed
 from embedding_pipeline_tests.fake_openai.process import FakeProcess, process
 from embedding_pipeline_tests.fake_openai.server import KEY
 
@@ -88,12 +91,18 @@ def prepare(folder: Path, days: Days, api: FakeProcess, batch_api: object, **sou
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(settings))
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """What says which project is meant."""
+    config = str(folder / "pipeline.yaml")
+    return {"OPENAI_API_KEY": KEY, "EMBEDDING_PIPELINE_CONFIG": config}
+
+
 def command(folder: Path, *arguments: str) -> str:
     """The real program; what it prints."""
     done = subprocess.run(
         [*PROGRAM, *arguments],
         cwd=folder,
-        env={**os.environ, "OPENAI_API_KEY": KEY},
+        env={**os.environ, **environment(folder)},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -109,7 +118,7 @@ def make(folder: Path, days: Days) -> Made:
     print(f"  {time.monotonic() - began:.0f} s: the run has ended", flush=True)
     command(folder, "batch", "collect", "--wait", "--run", "--every", "1")
     seconds = time.monotonic() - began
-    os.environ["EMBEDDING_PIPELINE_CONFIG"] = str(folder / "pipeline.yaml")
+    os.environ.update(environment(folder))
     settings = load_settings()
     with open_store(settings) as store:
         spent = sum(entry.cost_nano_usd for entry in store.ask(queries.sums))
@@ -133,11 +142,11 @@ def main() -> int:
     parser.add_argument("--kill", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, process("--key", KEY) as api:
-        held = (
-            sixty(Path(name), options.arxiv, api)
-            if options.arxiv
-            else many(Path(name), options, api)
-        )
+        folder, file = Path(name), options.arxiv
+        if options.kill:
+            os.environ["OPENAI_API_KEY"] = KEY
+            return killed(api.port, folder)
+        held = sixty(folder, file, api) if file else many(folder, options, api)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"largest process: {peak:.0f} MB")
     print("held" if held else "DID NOT HOLD")
