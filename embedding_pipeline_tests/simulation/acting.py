@@ -21,6 +21,7 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 
+from embedding_pipeline.cache import apart
 from embedding_pipeline.embedders.fake import fake_vector
 from embedding_pipeline.errors import EmbeddingPipelineError
 from embedding_pipeline.records import RAW_CHUNKS, Priority, content_hash
@@ -201,6 +202,7 @@ def play(seed: int, story: Story | None = None) -> Ending:
         disk = stack.enter_context(opened(machine, dice))
         messages = stack.enter_context(_logged(machine))
         disk.trouble = story.trouble
+        disk.folder = Path(folder) / "vectors" if seed % 2 else None
         apis = [
             Api(f"p{number}", machine, dice, weather, _limits(story))
             for number, weather in enumerate(story.weathers)
@@ -246,6 +248,7 @@ def _luck(dice: random.Random, stage: Stage) -> Iterator[None]:
 
     with (
         patch.object(uuid, "uuid4", name),
+        patch.object(apart, "LEAST_BYTES", 1),
         patch.object(os, "fsync", lambda _: None),  # this disk never loses its power
         patch.object(owners, "this_process", this_process),
         patch.object(owners, "_gone", stage.gone),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -21,6 +22,7 @@ from sqlalchemy.pool import StaticPool
 from embedding_pipeline.errors import StateError
 from embedding_pipeline.state import schema
 from embedding_pipeline.state import store as real
+from embedding_pipeline.state.beside import Beside
 from embedding_pipeline.state.migrations import migrate
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.simulation.machine import Machine
@@ -65,12 +67,14 @@ class Disk:
 
     Attributes:
         trouble: what goes wrong at present.
+        folder: where vectors lie in files beside the store; None keeps them in its rows.
         after: called after every transaction that wrote.
     """
 
     machine: Machine
     rng: random.Random
     trouble: Trouble = NONE
+    folder: Path | None = None
     after: list[Callable[[], None]] = field(default_factory=list)
     engine: Engine = field(default_factory=_engine)
 
@@ -96,7 +100,7 @@ class DiskStore(Store):
     def __init__(self, disk: Disk) -> None:
         self.url = "sqlite:///simulated.db"
         self._disk = disk
-        self.beside = None  # groups are so small here that they stay in their rows
+        self.beside = None if disk.folder is None else Beside(disk.folder)
         self._engine = disk.engine
         self._open = True
 
@@ -129,9 +133,7 @@ class DiskStore(Store):
         luck = disk.rng.random() if exclusive else 1.0
         refused, unclear = disk.trouble.refused, disk.trouble.unclear
         try:
-            if luck < refused:
-                raise StateError("state store: refused, as a seed wants it")
-            result = self._transact(work, exclusive)
+            result = self._transact(_taken_back(work) if luck < refused else work, exclusive)
             if exclusive:
                 self._look()
             if luck < refused + unclear:
@@ -149,6 +151,16 @@ class DiskStore(Store):
                 look()
         except AssertionError as exc:
             self._disk.machine.fail(exc)
+
+
+def _taken_back(work: Callable[[Connection], T]) -> Callable[[Connection], T]:
+    """The work, and nothing of it kept: what it did outside the database stays."""
+
+    def refused(connection: Connection) -> T:
+        work(connection)
+        raise StateError("state store: refused, as a seed wants it")
+
+    return refused
 
 
 @contextmanager
