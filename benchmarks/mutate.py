@@ -36,7 +36,7 @@ ROOMS = {
     ),
     "ledger": (
         ("ledger/shares", "ledger/affording", "ledger/periods", "ledger/standing"),
-        ("ledger/test_shares.py", "ledger/test_affording.py", "ledger/test_periods.py"),
+        tuple(f"ledger/test_{name}.py" for name in ("shares", "affording", "periods", "standing")),
     ),
     "codec": (("cache/codec",), ("cache/test_codec.py",)),
 }

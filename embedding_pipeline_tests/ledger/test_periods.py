@@ -64,3 +64,10 @@ def test_total_never_ends() -> None:
     assert ALWAYS.passed(5) is None
     assert Window(0, 100).passed(25) == 0.25
     assert Window(0, 100).passed(500) == 1.0
+
+
+def test_a_window_holds_its_first_instant_and_not_its_end() -> None:
+    window = Window(100, 200)
+    held = [at for at in (99, 100, 199, 200) if window.holds(at)]
+    assert held == [100, 199]
+    assert ALWAYS.holds(10**15)
