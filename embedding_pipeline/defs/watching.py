@@ -13,6 +13,7 @@ import dagster as dg
 
 from embedding_pipeline.defs.automation import JOB
 from embedding_pipeline.defs.compat import days_of_run
+from embedding_pipeline.defs.orphans import end_orphans
 from embedding_pipeline.errors import EmbeddingPipelineError
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def _recovery(
     def recovery_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         from embedding_pipeline.assembly.watching import find_recovery
 
+        for run_id in end_orphans(context.instance):  # its days would look busy for good
+            context.log.warning("run %s was killed; its days are run again", run_id)
         try:
             found = asyncio.run(
                 find_recovery(
