@@ -48,9 +48,10 @@ def list_failed(partition: date | None, as_json: bool) -> None:
 @failed.command("deferred")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; money in nano-USD.")
 def list_deferred(as_json: bool) -> None:
-    """List what was left for later, by day and reason: budget or outage.
+    """List what was left for later, by day and reason: budget, outage or batch_api.
 
-    recovery_sensor runs these days again, once the budget has room and the provider answers.
+    recovery_sensor runs these days again, once the budget has room and the provider answers;
+    batch_api_sensor, once their batches are in.
     """
     from embedding_pipeline.assembly.watching import deferrals
     from embedding_pipeline.settings.loading import load_settings

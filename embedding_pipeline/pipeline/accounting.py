@@ -227,8 +227,9 @@ def _well(account: _Account, figures: Mapping[str, int | float | str]) -> CheckV
         return CheckVerdict(
             False,
             f"{account.deferred} of {account.chunks_in} chunks are deferred: they have no vector "
-            "yet. The next run of this day embeds them, once the provider answers and the "
-            "budget has room; recovery_sensor starts it. See: embedding-pipeline failed deferred",
+            "yet. The next run of this day embeds them, once the provider answers, the budget has "
+            "room and their batches are in; recovery_sensor and batch_api_sensor start it. See: "
+            "embedding-pipeline failed deferred",
             figures,
             blocking=False,
         )
