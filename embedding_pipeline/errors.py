@@ -11,7 +11,8 @@ exception (that happens at the one edge that met it, with ``raise … from exc``
     │   ├── SettingsError             a settings file or variable is wrong
     │   └── MissingExtra              an optional dependency is not installed
     ├── SourceError                 chunks cannot be read (path, format, permission)
-    ├── StateError                  the shared store is unreachable, locked, full or newer than us
+    ├── StateError                  the shared store is locked, full, broken or newer than us
+    │   └── StateUnreachable          its server is away: nothing was begun
     ├── DataError                   a dataset under data_dir is missing or damaged
     │   └── ConservationError         chunks in ≠ chunks accounted for
     ├── ServiceError                the service itself says no
@@ -76,6 +77,10 @@ class StateError(EmbeddingPipelineError):
     """The shared store cannot be used: unreachable, locked, full, read-only or newer."""
 
     exit_code = 5
+
+
+class StateUnreachable(StateError):
+    """The server of the shared store is away, so that nothing of a transaction was begun."""
 
 
 class DataError(EmbeddingPipelineError):

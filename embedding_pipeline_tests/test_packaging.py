@@ -32,7 +32,9 @@ def _pins(lines: list[str]) -> dict[str, set[str]]:
     return pins
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "requirements-deploy.lock", "requirements-dev.lock"]
+)
 def test_a_lock_is_pins_and_hashes_and_nothing_else(repository: Path, name: str) -> None:
     lines = _lines(repository, name)
     pins = [line for line in lines if PIN.fullmatch(line)]
@@ -63,3 +65,17 @@ def test_the_locks_agree(repository: Path) -> None:
     run = _pins(_lines(repository, "requirements.lock"))
     develop = _pins(_lines(repository, "requirements-dev.lock"))
     assert {name: develop.get(name) for name in run} == run
+    deployed = _pins(_lines(repository, "requirements-deploy.lock"))
+    assert {name: deployed.get(name) for name in run} == run
+    both = deployed.keys() & develop.keys()
+    assert {name: deployed[name] for name in both} == {name: develop[name] for name in both}
+
+
+def test_the_deployment_is_locked(repository: Path, project: dict[str, Any]) -> None:
+    pins = _pins(_lines(repository, "requirements-deploy.lock"))
+    extras = project["project"]["optional-dependencies"]
+    wanted = [line for name, lines in extras.items() if name != "tiktoken" for line in lines]
+    for requirement in map(Requirement, wanted):
+        found = pins.get(canonicalize_name(requirement.name), set())
+        assert found, f"{requirement} is not locked; run: make lock"
+        assert all(Version(version) in requirement.specifier for version in found), requirement

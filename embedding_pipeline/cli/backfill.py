@@ -3,6 +3,7 @@
 Belongs here: options, what is told on the way, and leaving it to the background.
 """
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -34,17 +35,22 @@ _AGAIN: Final = "from embedding_pipeline.cli import main; main()"
 @click.option(
     "--partitions-per-run",
     type=click.IntRange(min=1),
-    default=10,
-    show_default=True,
-    help="Most days in one run.",
+    help="Most days in one run.  [default: 10]",
+)
+@click.option(
+    "--queue",
+    is_flag=True,
+    help="Leave it to Dagster's daemon and its workers, in runs of spaces.partitions_per_run days.",
 )
 @click.option("--wait", is_flag=True, help="Stay until it is done; fail when a day fails.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (with --wait).")
 def backfill(
+    *,
     start: date,
     end: date,
     assets: str | None,
-    partitions_per_run: int,
+    partitions_per_run: int | None,
+    queue: bool,
     wait: bool,
     as_json: bool,
 ) -> int:
@@ -52,7 +58,7 @@ def backfill(
 
     A day that fails does not stop the others. Days that are done already make no request.
     Without --wait the work goes on in the background and is written to a log file. The
-    runs are in Dagster's UI either way.
+    runs are in Dagster's UI either way. With --queue the daemon runs them, several at once.
     """
     from embedding_pipeline.defs import launch
     from embedding_pipeline.settings.loading import load_settings
@@ -61,6 +67,11 @@ def backfill(
     days = start.isoformat(), end.isoformat()
     launch.select_days(launch.available_days(settings), *days)
     refuse_the_impossible(settings)
+    if queue:
+        if partitions_per_run is not None:
+            raise click.UsageError("with --queue, spaces.partitions_per_run says how long runs are")
+        return _queue(settings, days, _names(assets), wait, as_json)
+    partitions_per_run = partitions_per_run or launch.PARTITIONS_PER_RUN
     if not wait:
         options = [f"--start={start}", f"--end={end}", f"--partitions-per-run={partitions_per_run}"]
         _leave_to_background(settings, options + ([f"--assets={assets}"] if assets else []))
@@ -69,15 +80,40 @@ def backfill(
         outcome = launch.backfill(
             settings,
             *days,
-            assets=launch.ASSETS
-            if assets is None
-            else [name.strip() for name in assets.split(",")],
+            assets=_names(assets),
             partitions_per_run=partitions_per_run,
             on_run=lambda run: _tell_run(run, meter),
             on_progress=meter,
         )
-    _tell(settings, outcome, meter, as_json)
+    _tell(settings, outcome, meter.embedded, as_json)
     return status(outcome)
+
+
+def _names(assets: str | None) -> Sequence[str]:
+    from embedding_pipeline.defs import launch
+
+    return launch.ASSETS if assets is None else [name.strip() for name in assets.split(",")]
+
+
+def _queue(
+    settings: "Settings", days: tuple[str, str], assets: Sequence[str], wait: bool, as_json: bool
+) -> int:
+    """Hand the days to the daemon, and perhaps stay until they are done."""
+    from embedding_pipeline.defs import queued
+
+    added = queued.queue(settings, *days, assets=assets)
+    click.echo(f"Backfill {added.backfill_id} is queued: {span(added.days)}", err=True)
+    if settings.spaces.partitions_per_run is None and len(added.days) > 1:
+        click.echo("It is one run: spaces.partitions_per_run spreads it over workers.", err=True)
+    if not wait:
+        return 0
+    outcome = asyncio.run(queued.wait(settings, added, on_count=_tell_count))
+    _tell(settings, outcome, None, as_json)
+    return status(outcome)
+
+
+def _tell_count(ended: int, runs: int) -> None:
+    click.echo(f"{ended} of {runs} runs have ended", err=True)
 
 
 def refuse_the_impossible(settings: "Settings") -> None:
@@ -120,20 +156,22 @@ def _tell_run(run: "RunOutcome", meter: Meter) -> None:
     click.echo(f"{span(run.partitions)}: {done}, {run.seconds:.0f} s", err=True)
 
 
-def _tell(settings: "Settings", outcome: "BackfillOutcome", meter: Meter, as_json: bool) -> None:
+def _tell(
+    settings: "Settings", outcome: "BackfillOutcome", embedded: int | None, as_json: bool
+) -> None:
     rows = summary.day_rows(settings, outcome.finished)
     now = summary.spent_by_runs(settings, [run.run_id for run in outcome.runs])
     later = summary.deferred_on_days(settings, outcome.finished)
     if as_json:
-        found = {"success": outcome.success, "embedded": meter.embedded, **asdict(now)}
+        found = {"success": outcome.success, "embedded": embedded, **asdict(now)}
         found["deferred"] = later
         click.echo(json_lines({**found, "days": rows, "failed": outcome.failed}))
         return
     emit(summary.with_total(rows), summary.DAY_COLUMNS, as_json=False, empty="")
+    texts = "" if embedded is None else f"{embedded:,} texts embedded in "
     click.echo(
-        f"\n{len(outcome.finished)} of {len(outcome.partitions)} days are done. {meter.embedded:,} "
-        f"texts embedded in {now.requests:,} requests, {now.input_tokens:,} tokens, "
-        f"{usd(now.cost_nano_usd)}."
+        f"\n{len(outcome.finished)} of {len(outcome.partitions)} days are done. {texts}"
+        f"{now.requests:,} requests, {now.input_tokens:,} tokens, {usd(now.cost_nano_usd)}."
     )
     if later:
         click.echo(f"{later:,} chunks are deferred: see embedding-pipeline failed deferred")

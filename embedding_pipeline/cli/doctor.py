@@ -36,14 +36,18 @@ _COLOURS: Final = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red"
 
 
 @click.command()
+@click.option("--migrate", is_flag=True, help="First bring the state's schema up to date.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(as_json: bool) -> int:
+def doctor(migrate: bool, as_json: bool) -> int:
     """Check settings, keys, disk, state, provider, model and Dagster.
 
-    Nothing is changed and nothing is paid. Exits with 1 when something fails.
+    Nothing is changed (but with --migrate) and nothing is paid. Exits with 1 when something
+    fails.
     """
     from embedding_pipeline.cli.output import json_lines
 
+    if migrate:
+        _migrate()
     findings = []
     for finding in examine():
         findings.append(finding)
@@ -52,6 +56,15 @@ def doctor(as_json: bool) -> int:
     if as_json:
         click.echo(json_lines([asdict(finding) for finding in findings]))
     return FAILED if any(finding.status is Status.FAIL for finding in findings) else 0
+
+
+def _migrate() -> None:
+    """Make the store, or bring it up to date; the first of several that try does it."""
+    from embedding_pipeline.assembly.parts import open_store
+    from embedding_pipeline.settings.loading import load_settings
+
+    with open_store(load_settings()):
+        pass
 
 
 def examine() -> Iterator[Finding]:
@@ -156,13 +169,24 @@ def _existing(path: Path) -> Path:
 def _state(settings: "Settings") -> Finding:
     from embedding_pipeline.assembly.parts import state_file
     from embedding_pipeline.ledger.quarantine import listing
+    from embedding_pipeline.state.migrations import LATEST
+    from embedding_pipeline.state.store import schema_of
 
     file = state_file(settings)
     if file is not None and not file.exists():
         return Finding(Status.OK, "state", f"{file} is made by the first run")
+    if (found := schema_of(settings.state)) < LATEST:
+        return Finding(
+            Status.WARN,
+            "state",
+            f"schema version {found}, and this version has {LATEST}",
+            "the next run brings it up to date, or now: embedding-pipeline doctor --migrate",
+        )
     held = ask(settings, listing) or []
     size = f", {file.stat().st_size / 2**20:,.0f} MiB" if file else ""
-    message = f"{file or 'server'}{size}, {len(held) or 'no'} failed chunks"
+    message = (
+        f"{file or 'server'}{size}, schema version {LATEST}, {len(held) or 'no'} failed chunks"
+    )
     if held:
         return Finding(Status.WARN, "state", message, "see: embedding-pipeline failed list")
     return Finding(Status.OK, "state", message)

@@ -57,6 +57,12 @@ def active_with(instance: dg.DagsterInstance, tag: str) -> list[str]:
     return [backfill.backfill_id for backfill in found if tag in backfill.tags]
 
 
+def is_active(instance: dg.DagsterInstance, backfill_id: str) -> bool:
+    """Whether the daemon has not ended it yet."""
+    found = instance.get_backfill(backfill_id)
+    return found is not None and found.status in _ACTIVE
+
+
 def add(
     context: dg.SensorEvaluationContext,
     backfill_id: str,
@@ -71,12 +77,28 @@ def add(
 
     The daemon cuts it into runs as the assets' backfill policy says.
     """
-    instance = context.instance
-    if instance.get_backfill(backfill_id) is not None:
+    if context.instance.get_backfill(backfill_id) is not None:
         return False
     repository = context.repository_def
     if repository is None:
         raise DagsterInvariantViolationError("a sensor that adds backfills needs its repository")
+    words = {"title": title, "description": description}
+    add_to(context.instance, repository, backfill_id, assets, days, tags=tags, **words)
+    return True
+
+
+def add_to(
+    instance: dg.DagsterInstance,
+    repository: dg.RepositoryDefinition,
+    backfill_id: str,
+    assets: Sequence[str],
+    days: Sequence[str],
+    *,
+    tags: Mapping[str, str],
+    title: str,
+    description: str,
+) -> None:
+    """Add a backfill that is not there yet."""
     with warnings.catch_warnings():  # Dagster warns of a call of its own
         warnings.simplefilter("ignore", DeprecationWarning)
         instance.add_backfill(
@@ -94,7 +116,6 @@ def add(
                 run_config=None,
             )
         )
-    return True
 
 
 def cancel_others(instance: dg.DagsterInstance, tag: str, keep: str | None) -> list[str]:

@@ -6,6 +6,7 @@ belong here: anything Dagster documents.
 """
 
 import inspect
+import os
 import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData as Target,
 )
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.launcher import RunLauncher
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.tags import (
@@ -58,6 +60,9 @@ else:
     # and for several outputs wants a tuple, unless the function says nothing.
     Result = dg.MaterializeResult
     Results = Evaluations = inspect.Parameter.empty
+
+BACKFILL_RUN_TAG: Final = BACKFILL_ID_TAG
+"""On every run of a backfill of Dagster's own, retries included; its value is the id."""
 
 
 @contextmanager
@@ -109,3 +114,9 @@ def check_output(spec: dg.AssetCheckSpec) -> "dg.Output[None]":
 def instance_ref(home: Path, overrides: Mapping[str, object]) -> InstanceRef:
     """The instance that ``home/dagster.yaml`` describes, with some of it replaced."""
     return InstanceRef.from_dir(str(home), overrides=dict(overrides))
+
+
+def configured_launcher() -> RunLauncher | None:
+    """The run launcher of the instance in ``DAGSTER_HOME``; nothing else of it is opened."""
+    home = os.environ.get("DAGSTER_HOME", "")
+    return InstanceRef.from_dir(home).run_launcher if home else None

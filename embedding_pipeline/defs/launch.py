@@ -71,8 +71,10 @@ class BackfillOutcome:
 
     @property
     def failed(self) -> dict[str, str]:
-        """The days that failed, each with the reason in one line."""
-        return {day: why for run in self.runs for day, why in run.failed.items()}
+        """The days that failed and were not made by a later run, each with the reason."""
+        done = set(self.finished)
+        every = {day: why for run in self.runs for day, why in run.failed.items()}
+        return {day: why for day, why in every.items() if day not in done}
 
     @property
     def success(self) -> bool:
@@ -95,7 +97,7 @@ class Launcher:
         on_progress: OnProgress | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._assets = _known(assets)
+        self._assets = known(assets)
         embedder = EmbedderResource(settings, on_progress)
         self._job = build_graph(settings, {"openai": embedder}).resolve_job_def(JOB)
         self._instance = instance
@@ -211,7 +213,8 @@ def select_days(available: Sequence[str], start: str, end: str) -> list[str]:
     return [day for day in available if start <= day <= end]
 
 
-def _known(assets: Sequence[str]) -> list[dg.AssetKey]:
+def known(assets: Sequence[str]) -> list[dg.AssetKey]:
+    """Assets by name, upstream first. Raises ConfigurationError."""
     unknown = [name for name in assets if name not in ASSETS]
     if unknown or not assets:
         raise ConfigurationError(

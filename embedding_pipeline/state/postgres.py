@@ -99,6 +99,15 @@ def reason(exc: DBAPIError) -> str:
     return f"{type(exc.orig).__name__} ({state}): {_primary(exc.orig)}"
 
 
+def is_away(exc: DBAPIError) -> bool:
+    """Whether the server is being restarted, or cannot be reached; not whether it refuses us."""
+    state = getattr(exc.orig, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(("57P", "08"))
+    link = getattr(exc.orig, "pgconn", None)
+    return link is not None and not (link.needs_password or link.used_password)
+
+
 def _no_connection(error: Any) -> str:
     """A failed connection has no code, but it is known whether a password was asked."""
     link = getattr(error, "pgconn", None)

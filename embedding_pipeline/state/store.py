@@ -14,10 +14,11 @@ PostgreSQL: see ``postgres``.
 """
 
 import asyncio
+import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -26,7 +27,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import QueuePool
 
 from embedding_pipeline.clock import Clock
-from embedding_pipeline.errors import ConfigurationError, StateError
+from embedding_pipeline.errors import ConfigurationError, StateError, StateUnreachable
 from embedding_pipeline.state import postgres
 from embedding_pipeline.state.beside import Beside
 from embedding_pipeline.state.grouping import GroupWriter
@@ -34,10 +35,18 @@ from embedding_pipeline.state.migrations import LATEST, migrate, version_of
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 BUSY_SECONDS: Final = 60
 """How long a transaction waits for another process's before it gives up."""
 
 READERS: Final = 2
+
+PATIENCE_SECONDS: Final = 120.0
+"""Longest absence of a server that is waited out: a restart, or a standby taking over."""
+
+PAUSES: Final = (0.25, 5.0)
+"""First and longest pause between two tries."""
 
 _REMEDY: Final = {
     "SQLITE_BUSY": f"locked by another process for over {BUSY_SECONDS} s; end it, or wait",
@@ -75,6 +84,7 @@ class Store:
             StateError: the store cannot be opened, or is newer than this code.
         """
         self.url = url
+        self._clock = clock
         self._engine = _engine(url)
         self.beside = _beside(self._engine.url)
         self._writer = GroupWriter(lambda work: self._transact(work, True, rows))
@@ -90,18 +100,19 @@ class Store:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in an exclusive transaction, in the writing thread. All or nothing.
 
-        A caller that is cancelled meanwhile does not learn which of the two it was.
+        A caller that is cancelled meanwhile does not learn which of the two it was. While the
+        server is away, as when it is restarted, this waits for it.
 
         Raises:
             StateError: the store refused, and nothing of ``work`` was kept; or it is closed.
         """
-        with self._edge():
-            return await self._hand_in(self._writer.submit, work)
+        return await self._endure(lambda: self._hand_in(self._writer.submit, work))
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` on one consistent snapshot, in a reading thread. Raises StateError."""
-        with self._edge():
-            return await self._hand_in(self._readers.submit, self._transact, work, False)
+        """As ``write``, on one consistent snapshot, in a reading thread. Raises StateError."""
+        return await self._endure(
+            lambda: self._hand_in(self._readers.submit, self._transact, work, False)
+        )
 
     def ask(self, work: Callable[[Connection], T]) -> T:
         """``read`` for callers without an event loop; blocks them. Raises StateError."""
@@ -129,26 +140,74 @@ class Store:
         except RuntimeError as exc:  # what threads say that have been shut down
             raise StateError(f"state store {self.where}: it is closed; open a new one") from exc
 
-    def _transact(self, work: Callable[[Connection], T], exclusive: bool, rows: bool = False) -> T:
-        with self._engine.connect() as connection:
-            connection.execution_options(exclusive=exclusive, rows=rows, beside=self.beside)
-            with connection.begin():
-                return work(connection)
+    async def _endure(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try again while the server is away; what was begun is never begun twice."""
+        pause, began = PAUSES[0], self._clock.monotonic()
+        while True:
+            try:
+                with self._edge():
+                    return await attempt()
+            except StateUnreachable as exc:
+                if self._clock.monotonic() - began >= PATIENCE_SECONDS:
+                    raise
+                if pause == PAUSES[0]:
+                    log.warning("waiting for it: %s", exc)
+            await self._clock.sleep(pause)
+            pause = min(2 * pause, PAUSES[1])
 
-    @contextmanager
-    def _edge(self) -> Iterator[None]:
-        """Where errors of the database become ours."""
-        try:
-            yield
-        except DBAPIError as exc:
-            raise StateError(f"state store {self.where}: {_reason(exc)}") from exc
-        except SQLAlchemyError as exc:
-            raise StateError(f"state store {self.where}: {type(exc).__name__}") from exc
+    def _transact(self, work: Callable[[Connection], T], exclusive: bool, rows: bool = False) -> T:
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(self._engine.connect())
+                connection.execution_options(
+                    exclusive=exclusive, rows=rows, beside=self.beside
+                )
+                stack.enter_context(connection.begin())
+            except DBAPIError as exc:
+                if postgres.is_away(exc):
+                    raise StateUnreachable(f"state store {self.where}: {_reason(exc)}") from exc
+                raise
+            return work(connection)
+
+    def _edge(self) -> AbstractContextManager[None]:
+        return _edge(self.url)
 
     @property
     def where(self) -> str:
         """The store's place for messages, without a password."""
-        return make_url(self.url).render_as_string(hide_password=True)
+        return _where(self.url)
+
+
+def schema_of(url: str) -> int:
+    """The schema version of a store, which is left as it is; 0 when it is empty.
+
+    Raises:
+        ConfigurationError: the URL is malformed or of a kind that is not supported.
+        StateError: it cannot be read.
+    """
+    engine = _engine(url)
+    try:
+        with _edge(url), engine.connect() as connection:
+            connection.execution_options(exclusive=False)
+            with connection.begin():
+                return version_of(connection)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _edge(url: str) -> Iterator[None]:
+    """Where errors of the database become ours."""
+    try:
+        yield
+    except DBAPIError as exc:
+        raise StateError(f"state store {_where(url)}: {_reason(exc)}") from exc
+    except SQLAlchemyError as exc:
+        raise StateError(f"state store {_where(url)}: {type(exc).__name__}") from exc
+
+
+def _where(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)
 
 
 def _engine(url: str) -> Engine:

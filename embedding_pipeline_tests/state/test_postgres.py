@@ -9,14 +9,19 @@ from sqlalchemy import Connection, func, insert, select, text
 
 from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.clock import SystemClock
-from embedding_pipeline.errors import StateError
+from embedding_pipeline.errors import StateError, StateUnreachable
 from embedding_pipeline.records import Account
 from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline.state.schema import schema_version, spaces
-from embedding_pipeline.state.store import Store
+from embedding_pipeline.state.store import PATIENCE_SECONDS, PAUSES, Store
 from embedding_pipeline_tests.clock import FakeClock
 from embedding_pipeline_tests.fake_openai.server import KEY, FakeOpenAI, listening
-from embedding_pipeline_tests.servers import postgres_server, postgres_url
+from embedding_pipeline_tests.servers import (
+    postgres_in,
+    postgres_server,
+    postgres_url,
+    server_folder,
+)
 
 __all__ = ["postgres_server", "postgres_url"]
 
@@ -125,6 +130,33 @@ async def test_a_connection_the_server_dropped_is_made_anew(store: Store) -> Non
     with _another(store) as other, pytest.raises(StateError, match="shutting down"):
         await other.write(lambda c: c.execute(text(kill)))
     assert await store.read(lambda c: c.scalar(select(func.count()).select_from(spaces))) == 0
+
+
+async def test_a_server_that_is_restarted_is_waited_for_and_a_write_is_done_once() -> None:
+    with server_folder() as folder:
+        with postgres_in(folder) as url:
+            store = Store(url, SystemClock())
+        writing = asyncio.create_task(
+            store.write(lambda c: c.execute(insert(spaces).values(name="once")))
+        )
+        reading = asyncio.create_task(store.read(lambda c: c.scalar(text("SELECT 1"))))
+        await asyncio.sleep(0.1)
+        assert not writing.done()
+        with postgres_in(folder), store:
+            await writing
+            assert await reading == 1
+            names = await store.read(lambda c: c.scalars(select(spaces.c.name)).all())
+    assert names == ["once"]
+
+
+async def test_a_server_that_stays_away_is_told_after_a_bounded_wait() -> None:
+    clock = FakeClock()
+    with server_folder() as folder:
+        with postgres_in(folder) as url:
+            store = Store(url, clock)
+        with store, pytest.raises(StateUnreachable, match="check state_url and that the server"):
+            await store.write(lambda c: c.execute(insert(spaces).values(name="never")))
+    assert PATIENCE_SECONDS <= clock.elapsed <= PATIENCE_SECONDS + PAUSES[1]
 
 
 async def test_two_services_pay_for_each_text_once(postgres_url: str, tmp_path: Path) -> None:

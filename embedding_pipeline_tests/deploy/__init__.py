@@ -1,0 +1,1 @@
+"""Deployments: the cluster of ``deploy``, and the files for containers."""

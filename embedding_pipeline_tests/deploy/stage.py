@@ -1,0 +1,280 @@
+"""A real cluster over a small project and the fake API, and what must hold of it afterwards.
+
+Belongs here: the stage that the tests and ``benchmarks.cluster`` share. Every wait here is for
+something to be seen, with a generous bound.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+import yaml
+
+from deploy.cluster import Cluster, down, up
+from embedding_pipeline.defs.instance import open_instance
+from embedding_pipeline.settings.loading import load_settings
+from embedding_pipeline_tests.defs.books import CHECKS, check_statuses
+from embedding_pipeline_tests.fake_openai.process import FakeProcess
+from embedding_pipeline_tests.fake_openai.server import KEY
+
+FIRST = date(2026, 1, 1)
+MODEL = "text-embedding-3-small"
+PROGRAM = (sys.executable, "-c", "from embedding_pipeline.cli import main; main()")
+PATIENCE = 600.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How much there is to do.
+
+    Attributes:
+        days: days with chunks.
+        own: texts that only one day has.
+        common: texts that every day has: runs at once ask for the same ones.
+        capped: texts of a day that belong to a project with a budget.
+        per_run: days in one run.
+    """
+
+    days: int
+    own: int = 20
+    common: int = 10
+    capped: int = 5
+    per_run: int = 3
+
+    @property
+    def names(self) -> list[str]:
+        """The days."""
+        return [(FIRST + timedelta(days=day)).isoformat() for day in range(self.days)]
+
+    def texts(self, day: str) -> list[tuple[str, str]]:
+        """Project and text of each chunk of a day."""
+        own = [("open", f"text {n} that only {day} has, nothing else") for n in range(self.own)]
+        common = [("open", f"text {n} that every day has") for n in range(self.common)]
+        return own + common + [("capped", f"capped text {n} of {day}") for n in range(self.capped)]
+
+    def distinct(self) -> set[str]:
+        """Every text of the open project."""
+        every = (pair for day in self.names for pair in self.texts(day))
+        return {text for project, text in every if project == "open"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A project with its cluster and the fake API."""
+
+    root: Path
+    shape: Shape
+    api: FakeProcess
+    cluster: Cluster
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Our command, in the cluster's environment."""
+        return subprocess.run(
+            [*PROGRAM, *arguments],
+            cwd=self.root,
+            env=self.cluster.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+
+    @contextmanager
+    def backfill(self) -> Iterator[subprocess.Popen[str]]:
+        """The backfill of all days over the workers, under way."""
+        days = self.shape.names
+        command = ["backfill", "--queue", "--wait", "--json", "--start", days[0], "--end", days[-1]]
+        running = subprocess.Popen(
+            [*PROGRAM, *command],
+            cwd=self.root,
+            env=self.cluster.environment(),
+            stdout=subprocess.PIPE,
+            stderr=(self.root / "backfill.err").open("w"),
+            text=True,
+        )
+        with running:
+            try:
+                yield running
+            finally:
+                running.kill()
+
+    def ended(self, running: "subprocess.Popen[str]") -> dict[str, Any]:
+        """What a backfill says at its end.
+
+        Raises AssertionError unless every day is done, but for what a budget has no room for.
+        """
+        out, _ = running.communicate(timeout=PATIENCE)
+        said = (self.root / "backfill.err").read_text()
+        assert running.returncode in (0, 1), f"{out}\n{said}\n{self.logs()}"
+        found = dict(json.loads(out))
+        bad = {day: why for day, why in found["failed"].items() if "are deferred" not in why}
+        made = {row["date"] for row in found["days"]} | set(found["failed"])
+        assert not bad, f"{bad}\n{said}\n{self.logs()}"
+        assert made == set(self.shape.names), f"{out}\n{said}\n{self.logs()}"
+        return found
+
+    def must(self, *arguments: str) -> str:
+        """What our command prints. Raises AssertionError when it fails."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @contextmanager
+    def instance(self) -> Iterator[dg.DagsterInstance]:
+        """Dagster's, as the cluster has it."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.cluster.variables().items():
+                patch.setenv(name, value)
+            with open_instance(load_settings()) as opened:
+                yield opened
+
+    def workers(self) -> dict[str, int]:
+        """The main process of each worker."""
+        found = self.cluster.supervisor().getAllProcessInfo()
+        return {it["name"]: int(it["pid"]) for it in found if it["group"] == "worker" and it["pid"]}
+
+    def flying(self) -> set[int]:
+        """The processes that have requests out, as the shared state says."""
+        url = self.cluster.variables()["EMBEDDING_PIPELINE_STATE_URL"]
+        with psycopg.connect(url) as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT pid FROM owners JOIN flights ON owners.id = flights.owner_id"
+            )
+            return {int(pid) for (pid,) in rows}
+
+    def cpu_seconds(self) -> float:
+        """What every process of the cluster has used so far, those that ended included."""
+        leader = int((self.cluster.folder / "supervisord.pid").read_text())
+        return sum(map(_cpu_seconds, descendants(leader)))
+
+    def logs(self) -> str:
+        """The ends of all logs."""
+        files = sorted((self.cluster.folder / "logs").glob("*.log"))
+        return "\n".join(f"== {it.name}\n{it.read_text(errors='replace')[-1500:]}" for it in files)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started."""
+    with suppress(OSError):
+        return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it started, and they in turn."""
+    return [pid, *(deeper for child in children(pid) for deeper in descendants(child))]
+
+
+def _cpu_seconds(pid: int) -> float:
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def until(done: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+    """Wait for something. Raises TimeoutError."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} took longer than {seconds:.0f} s")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """A port of loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_project(root: Path, shape: Shape, **more: Any) -> None:
+    """Source files and settings."""
+    (root / "data").mkdir(parents=True)
+    for day in shape.names:
+        rows = (
+            json.dumps({"id": f"{day}-{number}", "project": project, "text": text})
+            for number, (project, text) in enumerate(shape.texts(day))
+        )
+        (root / "data" / f"{day}.jsonl").write_text("\n".join(rows))
+    settings = {
+        "partitions": {"start_date": FIRST},
+        "source": {"kind": "files", "path": str(root / "data" / "{date}.jsonl")},
+        "dedup": {"near": False},
+        "embedding": {"model": f"openai/{MODEL}"},
+        "requests": {"max_inputs": 10},
+        "limits": {"max_in_flight": 4},
+        "spaces": {"partitions_per_run": shape.per_run},
+        **more,
+    }
+    (root / "pipeline.yaml").write_text(yaml.safe_dump(settings))
+
+
+@contextmanager
+def staged(root: Path, shape: Shape, api: FakeProcess, **more: Any) -> Iterator[Stage]:
+    """The cluster, up; taken down in the end. Settings and key go by the environment."""
+    write_project(root, shape, **more)
+    stage = Stage(root, shape, api, Cluster(root, free_port()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", KEY)
+        patch.setenv("OPENAI_BASE_URL", api.base_url)
+        patch.setenv("EMBEDDING_PIPELINE_CONFIG", str(root / "pipeline.yaml"))
+        try:
+            up(stage.cluster)
+            yield stage
+        finally:
+            down(stage.cluster)
+
+
+def kill(*pids: int) -> None:
+    """Without a word."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def must_hold(stage: Stage, billed_again: int = 0) -> dict[str, Any]:
+    """Limits, budgets, single flight and conservation. Raises AssertionError.
+
+    Args:
+        stage: after a backfill.
+        billed_again: texts that may have been billed twice: what was in flight at kills.
+    """
+    books, shape = stage.api.books, stage.shape
+    assert books.statuses["429"] == 0, books.statuses
+    missing = [text for text in shape.distinct() if not books.times_billed(text)]
+    assert not missing, missing[:3]
+    assert books.billed_twice <= billed_again, f"{books.billed_twice} texts were billed again"
+    budgets = json.loads(stage.must("budget", "--json"))["budgets"]
+    for budget in budgets:
+        assert budget["spent_nano_usd"] <= budget["limit_nano_usd"], budget
+        assert budget["reserved_nano_usd"] == 0, budget
+    with stage.instance() as instance:
+        for asset, checks in CHECKS.items():
+            for check in set(checks) - ({"within_budget"} if budgets else set()):
+                found = check_statuses(instance, asset, check)
+                bad = [day for day in shape.names if found.get(day, [""])[0] != "SUCCEEDED"]
+                assert not bad, (check, bad)
+    spent = sum(row["cost_nano_usd"] for row in json.loads(stage.must("costs", "--json")))
+    assert spent >= books.cost_nano_usd, "something was billed that is in no book"
+    return {
+        "texts": len(shape.distinct()),
+        "requests": books.requests,
+        "billed_again": books.billed_twice,
+        "most_in_flight": books.most_in_flight,
+        "booked_nano_usd": spent,
+        "billed_nano_usd": books.cost_nano_usd,
+    }

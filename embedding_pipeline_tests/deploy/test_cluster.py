@@ -1,0 +1,48 @@
+"""The cluster for real, in a small form: ``python -m benchmarks.cluster`` is the long one."""
+
+from pathlib import Path
+
+import pytest
+
+from embedding_pipeline_tests.deploy.stage import (
+    Shape,
+    children,
+    kill,
+    must_hold,
+    staged,
+    until,
+)
+from embedding_pipeline_tests.fake_openai.fixtures import (  # noqa: F401 - fixtures
+    fake_openai_process,
+    fake_openai_server,
+)
+from embedding_pipeline_tests.fake_openai.process import FakeProcess
+
+SHAPE = Shape(days=4, own=10, common=10, capped=0, per_run=2)
+HELD_SECONDS = 15.0
+A_REQUEST = 10
+
+
+@pytest.mark.slow
+def test_a_backfill_over_workers_is_whole_though_one_dies(
+    tmp_path: Path,
+    fake_openai_process: FakeProcess,  # noqa: F811
+) -> None:
+    api = fake_openai_process
+    api.option(latency=HELD_SECONDS)
+    with staged(tmp_path / "project", SHAPE, api, limits={"max_in_flight": 2}) as stage:
+        workers = stage.workers()
+        assert len(workers) == 3
+        with stage.backfill() as running:
+            until(lambda: bool(stage.flying()), "a run with requests out")
+            victim = min(stage.flying())
+            api.option(latency=0.0)
+            kill(victim)
+            assert any(victim in children(worker) for worker in workers.values())
+            said = stage.ended(running)
+        assert said["success"]
+        must_hold(stage, 2 * A_REQUEST)
+        requests = api.books.requests
+        stage.must("backfill", "--wait", "--start", SHAPE.names[0], "--end", SHAPE.names[-1])
+        assert api.books.requests == requests, "a rerun makes no request"
+        print(stage.cpu_seconds())  # noqa: T201
