@@ -42,8 +42,8 @@ def kill_worker(stage: Stage) -> int:
 def restart_postgres(stage: Stage) -> int:
     """PostgreSQL is restarted, at once and without waiting for anybody, in the midst of it."""
     the_busy_worker(stage)
-    supervisor = stage.cluster.supervisor()
-    supervisor.signalProcess("postgres", "QUIT")
+    with stage.cluster.supervisor() as supervisor:
+        supervisor.signalProcess("postgres", "QUIT")
     return in_flight_of(8)
 
 
@@ -54,7 +54,8 @@ def flush_redis(stage: Stage) -> int:
     the_busy_worker(stage)
     with Redis(unix_socket_path=str(stage.cluster.sockets / "redis.sock")) as redis:
         redis.flushall()
-    stage.cluster.supervisor().signalProcess("redis", "KILL")
+    with stage.cluster.supervisor() as supervisor:
+        supervisor.signalProcess("redis", "KILL")
     return in_flight_of(8)
 
 

@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -92,17 +93,22 @@ class Cluster:
         }
         return {**os.environ, **self.variables(), **own}
 
-    def supervisor(self) -> Any:
+    @contextmanager
+    def supervisor(self) -> Iterator[Any]:
         """Supervisor's interface, over its socket."""
         from supervisor.xmlrpc import SupervisorTransport
 
         transport = SupervisorTransport(None, None, f"unix://{self.sockets}/supervisor.sock")
-        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        try:
+            yield ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        finally:
+            transport.close()
 
     def is_up(self) -> bool:
         """Whether its supervisor answers."""
         try:
-            return bool(self.supervisor().getState()["statename"])
+            with self.supervisor() as supervisor:
+                return bool(supervisor.getState()["statename"])
         except (OSError, Fault):
             return False
 
@@ -212,11 +218,11 @@ def make_databases(cluster: Cluster) -> None:
 
 def start(cluster: Cluster, name: str) -> None:
     """Start a program, or all of a group, unless it runs."""
-    supervisor = cluster.supervisor()
     group, _, every = name.partition(":")
-    begin_it = supervisor.startProcessGroup if every else supervisor.startProcess
     try:
-        begin_it(group, False)
+        with cluster.supervisor() as supervisor:
+            begin_it = supervisor.startProcessGroup if every else supervisor.startProcess
+            begin_it(group, False)
     except Fault as fault:
         if "ALREADY_STARTED" not in fault.faultString:
             raise SystemExit(f"{name} does not start: {fault.faultString}") from fault
@@ -224,7 +230,8 @@ def start(cluster: Cluster, name: str) -> None:
 
 def states(cluster: Cluster) -> Mapping[str, str]:
     """Every process with what supervisor says of it."""
-    found = cluster.supervisor().getAllProcessInfo()
+    with cluster.supervisor() as supervisor:
+        found = supervisor.getAllProcessInfo()
     return {_full_name(it["group"], it["name"]): it["statename"] for it in found}
 
 
@@ -246,7 +253,8 @@ def down(cluster: Cluster) -> None:
     """Stop everything: daemon, web server, workers, then the servers. What is kept stays."""
     if not cluster.is_up():
         return
-    cluster.supervisor().shutdown()
+    with cluster.supervisor() as supervisor:
+        supervisor.shutdown()
     _await(cluster, lambda: not cluster.is_up(), "the end of every process", STOP_SECONDS)
 
 

@@ -12,6 +12,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PIN = re.compile(r"(?P<name>[a-z0-9._-]+)(\[[a-z0-9,-]+\])?==(?P<version>[^ ;\\]+)( ;[^\\]+)? \\")
+ELSEWHERE = {"tiktoken", "sentence-transformers"}
+"""Extras that a deployment does without."""
+
 HASH = re.compile(r" +--hash=sha256:[0-9a-f]{64}( \\)?")
 
 
@@ -74,7 +77,7 @@ def test_the_locks_agree(repository: Path) -> None:
 def test_the_deployment_is_locked(repository: Path, project: dict[str, Any]) -> None:
     pins = _pins(_lines(repository, "requirements-deploy.lock"))
     extras = project["project"]["optional-dependencies"]
-    wanted = [line for name, lines in extras.items() if name != "tiktoken" for line in lines]
+    wanted = [line for name, lines in extras.items() if name not in ELSEWHERE for line in lines]
     for requirement in map(Requirement, wanted):
         found = pins.get(canonicalize_name(requirement.name), set())
         assert found, f"{requirement} is not locked; run: make lock"

@@ -143,7 +143,8 @@ class Stage:
 
     def workers(self) -> dict[str, int]:
         """The main process of each worker."""
-        found = self.cluster.supervisor().getAllProcessInfo()
+        with self.cluster.supervisor() as supervisor:
+            found = supervisor.getAllProcessInfo()
         return {it["name"]: int(it["pid"]) for it in found if it["group"] == "worker" and it["pid"]}
 
     def flying(self) -> set[int]:

@@ -18,7 +18,7 @@ from embedding_pipeline_tests.fake_openai.fixtures import (  # noqa: F401 - fixt
 )
 from embedding_pipeline_tests.fake_openai.process import FakeProcess
 
-SHAPE = Shape(days=4, own=10, common=10, capped=0, per_run=2)
+SHAPE = Shape(days=2, own=10, common=10, capped=0, per_run=1)
 HELD_SECONDS = 15.0
 A_REQUEST = 10
 
