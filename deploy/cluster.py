@@ -40,13 +40,13 @@ class Cluster:
 
     Attributes:
         project: the folder with ``pipeline.yaml``; the working directory of every process.
-        port: of the web server, on loopback.
+        port: of the web server, on loopback; None: there is none.
         workers: Celery workers.
         runs_per_worker: runs that one of them does at the same time.
     """
 
     project: Path
-    port: int = 3000
+    port: int | None = 3000
     workers: int = 3
     runs_per_worker: int = 3
 
@@ -85,7 +85,7 @@ class Cluster:
             "EP_CLUSTER": str(self.folder),
             "EP_SOCKETS": str(self.sockets),
             "EP_PYTHON": shlex.quote(sys.executable),
-            "EP_UI_PORT": str(self.port),
+            "EP_UI_PORT": str(self.port or 0),
             "EP_WORKERS": str(self.workers),
             "EP_RUNS_PER_WORKER": str(self.runs_per_worker),
             "PYTHONPATH": path,
@@ -124,10 +124,12 @@ def up(cluster: Cluster) -> None:
     for line in run(cluster, *PROGRAM, "doctor", "--migrate", or_code=1).splitlines():
         if not line.startswith("ok "):
             print(line)
-    for name in ("worker:*", "webserver", "daemon"):
+    names = ["worker:*", "daemon"] + ([] if cluster.port is None else ["webserver"])
+    for name in names:
         start(cluster, name)
-    _await(cluster, lambda: ui_answers(cluster), "the web server")
-    _await(cluster, lambda: all(s == "RUNNING" for s in states(cluster).values()), "every process")
+    if cluster.port is not None:
+        _await(cluster, lambda: ui_answers(cluster), "the web server")
+    _await(cluster, lambda: all_run(cluster), "every process")
 
 
 def prepare(cluster: Cluster) -> None:
@@ -237,6 +239,11 @@ def states(cluster: Cluster) -> Mapping[str, str]:
 
 def _full_name(group: str, name: str) -> str:
     return name if group == name else f"{group}:{name}"
+
+
+def all_run(cluster: Cluster) -> bool:
+    """Whether every process that was started has stayed."""
+    return set(states(cluster).values()) <= {"RUNNING", "STOPPED"}
 
 
 def ui_answers(cluster: Cluster) -> bool:

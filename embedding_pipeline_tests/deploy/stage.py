@@ -97,14 +97,15 @@ class Stage:
         """The backfill of all days over the workers, under way."""
         days = self.shape.names
         command = ["backfill", "--queue", "--wait", "--json", "--start", days[0], "--end", days[-1]]
-        running = subprocess.Popen(
-            [*PROGRAM, *command],
-            cwd=self.root,
-            env=self.cluster.environment(),
-            stdout=subprocess.PIPE,
-            stderr=(self.root / "backfill.err").open("w"),
-            text=True,
-        )
+        with (self.root / "backfill.err").open("w") as said:
+            running = subprocess.Popen(
+                [*PROGRAM, *command],
+                cwd=self.root,
+                env=self.cluster.environment(),
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            )
         with running:
             try:
                 yield running
@@ -225,10 +226,12 @@ def write_project(root: Path, shape: Shape, **more: Any) -> None:
 
 
 @contextmanager
-def staged(root: Path, shape: Shape, api: FakeProcess, **more: Any) -> Iterator[Stage]:
+def staged(
+    root: Path, shape: Shape, api: FakeProcess, *, ui: bool = True, **more: Any
+) -> Iterator[Stage]:
     """The cluster, up; taken down in the end. Settings and key go by the environment."""
     write_project(root, shape, **more)
-    stage = Stage(root, shape, api, Cluster(root, free_port()))
+    stage = Stage(root, shape, api, Cluster(root, free_port() if ui else None))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_KEY", KEY)
         patch.setenv("OPENAI_BASE_URL", api.base_url)

@@ -30,7 +30,7 @@ def test_a_backfill_over_workers_is_whole_though_one_dies(
 ) -> None:
     api = fake_openai_process
     api.option(latency=HELD_SECONDS)
-    with staged(tmp_path / "project", SHAPE, api, limits={"max_in_flight": 2}) as stage:
+    with staged(tmp_path / "project", SHAPE, api, ui=False, limits={"max_in_flight": 2}) as stage:
         workers = stage.workers()
         assert len(workers) == 3
         with stage.backfill() as running:
@@ -45,4 +45,3 @@ def test_a_backfill_over_workers_is_whole_though_one_dies(
         requests = api.books.requests
         stage.must("backfill", "--wait", "--start", SHAPE.names[0], "--end", SHAPE.names[-1])
         assert api.books.requests == requests, "a rerun makes no request"
-        print(stage.cpu_seconds())  # noqa: T201
