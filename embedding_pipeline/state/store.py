@@ -159,9 +159,7 @@ class Store:
         with ExitStack() as stack:
             try:
                 connection = stack.enter_context(self._engine.connect())
-                connection.execution_options(
-                    exclusive=exclusive, rows=rows, beside=self.beside
-                )
+                connection.execution_options(exclusive=exclusive, rows=rows, beside=self.beside)
                 stack.enter_context(connection.begin())
             except DBAPIError as exc:
                 if postgres.is_away(exc):
