@@ -18,6 +18,7 @@ from embedding_pipeline.sources.config import SourceConfig
 
 PREFIX: Final = "EMBEDDING_PIPELINE_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
+FILE_SUFFIX: Final = "_FILE"
 DEFAULT_FILE: Final = "pipeline.yaml"
 
 
@@ -43,9 +44,43 @@ def file_content(path: Path | None) -> dict[str, Any]:
 
 
 def api_key(provider: ProviderConfig) -> SecretStr | None:
-    """The provider's key from the environment variable its settings name."""
-    value = os.environ.get(provider.api_key_env, "").strip()
+    """The provider's key from the environment variable its settings name, or from its file.
+
+    Raises:
+        SettingsError: the file that is named cannot be read.
+    """
+    value = secret(provider.api_key_env)
     return SecretStr(value) if value else None
+
+
+def secret(name: str) -> str:
+    """What a variable holds, or the file that ``<name>_FILE`` names; "" where there is neither.
+
+    Files are how Docker and Kubernetes hand secrets to a process.
+
+    Raises:
+        SettingsError: both are set, or the file cannot be read.
+    """
+    value = os.environ.get(name, "").strip()
+    path = os.environ.get(f"{name}{FILE_SUFFIX}", "").strip()
+    if not path:
+        return value
+    if value:
+        raise SettingsError(f"{name} and {name}{FILE_SUFFIX} are both set; take one away")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
+        raise SettingsError(
+            f"environment variable {name}{FILE_SUFFIX}: {path} cannot be read: {reason}"
+        ) from exc
+
+
+def secret_settings() -> dict[str, str]:
+    """The settings that may hold a password, where a file holds them. Raises SettingsError."""
+    names = {key: f"{PREFIX}{key.upper()}" for key in ("state_url", "redis_url")}
+    with_file = {key: name for key, name in names.items() if f"{name}{FILE_SUFFIX}" in os.environ}
+    return {key: found for key, name in with_file.items() if (found := secret(name))}
 
 
 def source_url(source: SourceConfig) -> str:
@@ -56,7 +91,7 @@ def source_url(source: SourceConfig) -> str:
     """
     if source.url is not None:
         return source.url
-    value = os.environ.get(source.url_env or "", "").strip()
+    value = secret(source.url_env or "")
     if not value:
         raise SettingsError(
             f"source.url_env: the variable {source.url_env} holds nothing; put the database's "
@@ -72,7 +107,7 @@ def webhook_url(alerts: AlertsConfig) -> SecretStr:
         SettingsError: no variable is named, or it is empty.
     """
     name = alerts.webhook_url_env
-    value = os.environ.get(name or "", "").strip()
+    value = secret(name) if name else ""
     if not value:
         problem = f"the variable {name} holds nothing" if name else "it is not set"
         raise SettingsError(

@@ -17,6 +17,7 @@ from pydantic_settings import SettingsError as UnreadableValueError
 from embedding_pipeline.errors import SettingsError
 from embedding_pipeline.settings.environment import (
     CONFIG_VARIABLE,
+    FILE_SUFFIX,
     PREFIX,
     settings_file,
 )
@@ -48,7 +49,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
 
 def _refuse_unknown_variables() -> None:
     for name in sorted(os.environ):
-        path = name.upper().removeprefix(PREFIX).lower().split("__")
+        path = name.upper().removeprefix(PREFIX).removesuffix(FILE_SUFFIX).lower().split("__")
         if not name.upper().startswith(PREFIX) or name.upper() == CONFIG_VARIABLE:
             continue
         kind: Any = Settings

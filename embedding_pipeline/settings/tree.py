@@ -52,7 +52,12 @@ from embedding_pipeline.logs import LogsConfig
 from embedding_pipeline.planning.config import RequestsConfig
 from embedding_pipeline.remote import is_remote
 from embedding_pipeline.settings.demo_start import demo_start
-from embedding_pipeline.settings.environment import PREFIX, file_content, settings_file
+from embedding_pipeline.settings.environment import (
+    PREFIX,
+    file_content,
+    secret_settings,
+    settings_file,
+)
 from embedding_pipeline.settings.rules import contradictions
 from embedding_pipeline.sources.config import SourceConfig
 from embedding_pipeline.spaces.config import SpacesConfig
@@ -149,7 +154,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What the caller names, then the environment, then the file."""
         content = InitSettingsSource(settings_cls, file_content(settings_file()))
-        return init_settings, _Environment(settings_cls), content
+        from_files = InitSettingsSource(settings_cls, secret_settings())
+        return init_settings, _Environment(settings_cls), from_files, content
 
     @property
     def data_path(self) -> Path:

@@ -7,6 +7,7 @@ choosing a day (``days``).
 
 import csv
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
@@ -14,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from embedding_pipeline.records import Rejected
 from embedding_pipeline.sources.lines import BadFile, Line, read_lines, without_mark
-from embedding_pipeline.sources.places import Found, Place
+from embedding_pipeline.sources.places import Found, Handle, Place
 from embedding_pipeline.sources.rows import Record, excerpt
 
 Rows: TypeAlias = Iterator[Record | Rejected]
@@ -25,6 +26,14 @@ Reader: TypeAlias = Callable[[Place, Found, frozenset[str]], Rows]
 
 MAX_CSV_FIELD: Final = 8 * 2**20
 """Characters of one CSV field. What is longer is a quote that was never closed."""
+
+MAX_COLUMNS: Final = 10_000
+"""Columns of a row; more is no table of chunks, and each row would cost a million names."""
+
+_MAX_HEADER: Final = 2**17
+"""Characters of a CSV header; the csv module takes no longer field."""
+
+_MAX_FOOTER_BYTES: Final = 32 * 2**20
 
 _PARQUET_ROWS: Final = 256
 _PARQUET_BUFFER: Final = 2**20
@@ -76,6 +85,8 @@ def read_csv(place: Place, file: Found, required: frozenset[str]) -> Rows:
     if header is None:
         return
     text = header.data.decode("utf-8", "surrogateescape")
+    if len(text) > _MAX_HEADER or max(map(text.count, _DELIMITERS)) >= MAX_COLUMNS:
+        raise BadFile("too_many_columns", header.data[:4096])
     delimiter = max(_DELIMITERS, key=lambda mark: len(required & set(_cells(text, mark))))
     columns = _cells(text, delimiter)
     if not required <= set(columns):
@@ -90,8 +101,11 @@ def read_parquet(place: Place, file: Found, required: frozenset[str]) -> Rows:
 
     with place.open(file) as handle:
         try:
+            _refuse_large_footer(handle)
             table = parquet.ParquetFile(handle, pre_buffer=False, buffer_size=_PARQUET_BUFFER)
             names = table.schema_arrow.names
+            if len(names) > MAX_COLUMNS:
+                raise BadFile("too_many_columns")
             if not required <= set(names):
                 raise BadFile("missing_column", ", ".join(names).encode())
             number = 0
@@ -101,6 +115,16 @@ def read_parquet(place: Place, file: Found, required: frozenset[str]) -> Rows:
                     yield _parquet_row(values, f"{file.path}#{number}")
         except (pa.ArrowException, OSError) as exc:
             raise BadFile("damaged_file", str(exc).encode()) from exc
+
+
+def _refuse_large_footer(handle: Handle) -> None:
+    """Its last bytes say how long a footer is, and reading it takes many times that memory."""
+    size = handle.seek(0, os.SEEK_END)
+    handle.seek(max(0, size - 8))
+    length = int.from_bytes(handle.read(4), "little")
+    handle.seek(0)
+    if _MAX_FOOTER_BYTES < length < size:
+        raise BadFile("too_many_columns")
 
 
 _MARKDOWN: Final = frozenset({".md", ".markdown"})
@@ -129,10 +153,10 @@ def _json_row(line: Line, location: str) -> Record | Rejected:
     except (ValueError, RecursionError):
         reason = "bad_json"
     else:
-        if isinstance(values, dict):
+        if isinstance(values, dict) and len(values) <= MAX_COLUMNS:
             return Record(location, values, line.data)
-        reason = "wrong_type"
-    torn = not line.ended and reason != "wrong_type"
+        reason = "too_many_columns" if isinstance(values, dict) else "wrong_type"
+    torn = not line.ended and reason in {"not_utf8", "bad_json"}
     return Rejected(location, "", "torn_line" if torn else reason, excerpt(line.data))
 
 

@@ -29,6 +29,12 @@ _SIP_BYTES: Final = 4096
 is lost, so it is small."""
 
 
+UNPACKED_BYTES: Final = 2**30
+UNPACKED_TIMES: Final = 200
+"""A packed file may always become this large, and beyond that this many times itself: text
+packs to a fifth or a twentieth, a bomb to a thousandth."""
+
+
 class Handle:
     """An open file whose every failure is a ``SourceError``: never taken for damaged data."""
 
@@ -225,22 +231,29 @@ def _plain(handle: Handle) -> Iterator[bytes]:
 
 
 class _Sips:
-    """A file that never hands out much at once."""
+    """A file that never hands out much at once, and counts."""
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
+        self.taken = 0
 
     def read(self, size: int = -1, /) -> bytes:
-        return self._handle.read(min(size, _SIP_BYTES) if size > 0 else _SIP_BYTES)
+        sip = self._handle.read(min(size, _SIP_BYTES) if size > 0 else _SIP_BYTES)
+        self.taken += len(sip)
+        return sip
 
     def seek(self, offset: int, /) -> int:
         return self._handle.seek(offset)
 
 
 def _gunzipped(handle: Handle) -> Iterator[bytes]:
-    packed = gzip.GzipFile(fileobj=_Sips(handle), mode="rb")
+    sips, size = _Sips(handle), 0
+    packed = gzip.GzipFile(fileobj=sips, mode="rb")
     try:
         while block := packed.read1(_BLOCK_BYTES):
+            size += len(block)
+            if size > max(UNPACKED_BYTES, UNPACKED_TIMES * sips.taken):
+                raise BadFile("unpacks_too_far")
             yield block
     except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
         raise BadFile("damaged_file", str(exc).encode()) from exc
