@@ -4,7 +4,7 @@ from datetime import UTC
 
 import pytest
 
-from embedding_pipeline.ledger.periods import ALWAYS, Window
+from embedding_pipeline.ledger.periods import ALWAYS, Period, Window
 from embedding_pipeline.ledger.standing import Standing, dollars
 
 DAY = Window(0, 86_400_000)
@@ -13,7 +13,7 @@ DAY = Window(0, 86_400_000)
 def standing(
     *, limit: int = 1000, spent: int = 0, reserved: int = 0, window: Window = DAY
 ) -> Standing:
-    period = "total" if window is ALWAYS else "day"
+    period: Period = "total" if window is ALWAYS else "day"
     return Standing("all", period, limit, spent, reserved, window, (0.5, 1.0), UTC)
 
 
