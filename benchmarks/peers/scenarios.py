@@ -141,14 +141,14 @@ def cached(bench: Bench, client: str) -> Figures:
 
 
 FAULTS = ("500", "billed_reset", "reset", "429_tokens", "reversed", "null_vector", "short_length")
-"""Kinds of which the server knows; each strikes two requests in a hundred."""
+"""Kinds of which the server knows; each strikes one request in twenty."""
 
 
 def faults(bench: Bench, client: str) -> Figures:
     """E: failures, broken connections and spoilt replies; what arrives, and what of it is right."""
     count = min(bench.chunks, 5000)
     with _stage() as (server, folder):
-        known = [Fault(kind, rate=0.02, seconds=1.0) for kind in FAULTS if kind in _kinds()]
+        known = [Fault(kind, rate=0.05, seconds=1.0) for kind in FAULTS if kind in _kinds()]
         server.fault(*known, seed=1)
         out = str(Path(folder) / "vectors.npy")
         kept = str(Path(folder) / "kept")
