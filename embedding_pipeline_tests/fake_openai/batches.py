@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any
 
 from embedding_pipeline_tests.fake_openai import bodies
@@ -15,6 +16,9 @@ from embedding_pipeline_tests.fake_openai.rules import Request, check
 MOST_INPUTS = 50_000
 MOST_BYTES = 200_000_000
 MOST_METADATA = 16
+AT_ONCE = 1_000_000
+"""Bytes of a file that are validated before a creation is answered; more are later."""
+
 PARTLY = ("expired", "cancelled")
 ENDINGS = (
     "completed",
@@ -84,6 +88,7 @@ class Batch:
     requests: dict[str, Request]
     ending: str
     looks: int = 0
+    validating: bool = False
 
     @property
     def pending(self) -> bool:
@@ -91,7 +96,7 @@ class Batch:
 
     @property
     def estimate(self) -> int:
-        return sum(request.estimate for request in self.requests.values())
+        return sum(request.estimate for request in list(self.requests.values()))
 
 
 class Batches:
@@ -135,15 +140,19 @@ class Batches:
         shown = _new(f"batch_{number}", file.id, body.get("metadata"))
         batch = Batch(shown, {}, endings.pop(0) if endings else "completed")
         self.batches[shown["id"]] = batch
+        books.requests += 1
+        if len(file.content) > AT_ONCE:
+            batch.validating = True
+            Thread(target=self._validate_later, args=(batch, file.content), daemon=True).start()
+            return batch
         self._validate(batch, file.content)
         if not self.options.polls and batch.pending:
             batch.shown["status"] = "in_progress"
-        books.requests += 1
         return batch
 
     def look(self, batch: Batch, books: Books) -> dict[str, Any]:
         """What is said of a batch; looking is what moves it on."""
-        if batch.pending:
+        if batch.pending and not batch.validating:
             batch.looks += 1
             batch.shown["status"] = "in_progress"
             if batch.looks > self.options.polls or batch.ending == "cancelled":
@@ -162,13 +171,17 @@ class Batches:
             return file.content, True
         return file.content, False
 
+    def _validate_later(self, batch: Batch, content: bytes) -> None:
+        self._validate(batch, content)
+        batch.validating = False
+
     def _validate(self, batch: Batch, content: bytes) -> None:
         seen = set[str]()
         for number, line in enumerate(content.splitlines(), 1):
             problem = _understand(batch, line, seen)
             if problem is not None:
                 return _fail(batch, problem, number)
-        pending = sum(b.estimate for b in self.batches.values() if b.pending)
+        pending = sum(b.estimate for b in list(self.batches.values()) if b.pending)
         limit = self.options.enqueued_limit
         if not batch.requests:
             _fail(batch, "empty_file")
