@@ -130,6 +130,7 @@ def up(cluster: Cluster) -> None:
     if cluster.port is not None:
         _await(cluster, lambda: ui_answers(cluster), "the web server")
     _await(cluster, lambda: all_run(cluster), "every process")
+    _await(cluster, lambda: daemon_works(cluster), "the daemon's first heartbeat")
 
 
 def prepare(cluster: Cluster) -> None:
@@ -244,6 +245,16 @@ def _full_name(group: str, name: str) -> str:
 def all_run(cluster: Cluster) -> bool:
     """Whether every process that was started has stayed."""
     return set(states(cluster).values()) <= {"RUNNING", "STOPPED"}
+
+
+def daemon_works(cluster: Cluster) -> bool:
+    """Whether the part of the daemon that does backfills has been heard of lately."""
+    import psycopg
+
+    late = "timestamp > (now() AT TIME ZONE 'utc') - interval '90 seconds'"
+    query = f"SELECT 1 FROM daemon_heartbeats WHERE daemon_type = 'BACKFILL' AND {late}"
+    with psycopg.connect(f"postgresql://{cluster.database.format(database='dagster')}") as it:
+        return it.execute(query).fetchone() is not None
 
 
 def ui_answers(cluster: Cluster) -> bool:
