@@ -273,7 +273,12 @@ def down(cluster: Cluster) -> None:
         return
     with cluster.supervisor() as supervisor:
         supervisor.shutdown()
-    _await(cluster, lambda: not cluster.is_up(), "the end of every process", STOP_SECONDS)
+    _await(cluster, lambda: has_ended(cluster), "the end of every process", STOP_SECONDS)
+
+
+def has_ended(cluster: Cluster) -> bool:
+    """Whether supervisor is gone: it stops answering first, and takes its file away last."""
+    return not cluster.is_up() and not (cluster.folder / "supervisord.pid").exists()
 
 
 def _await(
