@@ -108,7 +108,9 @@ class Laws:
     def _claimed(self, space: int, digest: Digest, pid: int) -> None:
         key = (space, digest)
         stored = "SELECT 1 FROM vectors WHERE space_id = ? AND digest = ?"
-        require("I5", self._raw.execute(stored, key).fetchone() is None, "bought though stored")
+        there = self._raw.execute(stored, key).fetchone()
+        # One that stood still and wakes may store what another asks for by then.
+        require("I5", there is None or self.stopped > 0, "bought though stored")
         owner = (
             "SELECT o.pid FROM claims c JOIN flights f ON f.id = c.flight_id "
             "JOIN owners o ON o.id = f.owner_id WHERE c.space_id = ? AND c.digest = ?"
