@@ -11,7 +11,12 @@ from sqlalchemy import Connection, delete, exists
 
 from embedding_pipeline.records import Digest
 from embedding_pipeline.state.schema import claims, flights
-from embedding_pipeline.state.statements import delete_by_digest, insert_many, select_by_digest
+from embedding_pipeline.state.statements import (
+    blobs,
+    delete_by_digest,
+    insert_many,
+    select_by_digest,
+)
 
 
 def held(connection: Connection, space: int, digests: Sequence[Digest]) -> set[Digest]:
@@ -27,7 +32,8 @@ def holders(connection: Connection, space: int, digests: Sequence[Digest]) -> di
 
 def claim(connection: Connection, space: int, digests: Sequence[Digest], flight: str) -> None:
     """Take keys for a flight. The caller has seen, in this transaction, that they are free."""
-    insert_many(connection, claims, zip(repeat(space), digests, repeat(flight), strict=False))
+    keys = blobs(connection, digests)
+    insert_many(connection, claims, zip(repeat(space), keys, repeat(flight), strict=False))
 
 
 def release(connection: Connection, space: int, digests: Sequence[Digest], flight: str) -> None:

@@ -21,6 +21,7 @@ from embedding_pipeline.state.schema import spaces, vectors
 from embedding_pipeline.state.schema import store_identity as identity
 from embedding_pipeline.state.statements import (
     SKIP,
+    blobs,
     delete_by_digest,
     insert_many,
     read_values,
@@ -169,7 +170,8 @@ def put_many(
         StateError: the disk does not take them.
     """
     values = apart.entries_for(connection, space, digests, rows, entry_ids, dtype)
-    entries = zip(repeat(number), digests, values, entry_ids, strict=False)
+    keys = blobs(connection, digests)
+    entries = zip(repeat(number), keys, values, entry_ids, strict=False)
     done = insert_many(connection, vectors, entries, conflict=SKIP)
     if done == len(values):
         one_each = dict(zip(entry_ids, values, strict=True))

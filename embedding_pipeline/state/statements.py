@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain, islice
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,6 +17,8 @@ from sqlalchemy.exc import DBAPIError
 
 BATCH: Final = 500
 """Keys or rows in one statement."""
+
+Value: TypeAlias = bytes | bytearray | memoryview
 
 SKIP: Final = "DO NOTHING"
 """On conflict: the row that was there stays."""
@@ -167,7 +169,16 @@ def _by_digest(
         batch = digests[start : start + BATCH]
         marks = ", ".join([mark] * len(batch))
         where = f'WHERE "space_id" = {mark} AND "digest" IN ({marks})'
-        yield f"{head} {where}", (space_id, *batch)
+        yield f"{head} {where}", (space_id, *blobs(connection, batch))
+
+
+def blobs(connection: Connection, values: Iterable[Value]) -> Iterable[Value]:
+    """The same values, as the driver takes them with the least CPU.
+
+    Python's driver for SQLite asks for every ``bytes`` whether somebody adapts it, which costs
+    as much as binding it; it takes a ``bytearray`` as it is.
+    """
+    return map(bytearray, values) if connection.dialect.name == "sqlite" else values
 
 
 def _mark(connection: Connection) -> str:
