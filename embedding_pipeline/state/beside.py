@@ -45,8 +45,7 @@ class Beside:
         """
         path = self._path(number)
         with self._edge(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            descriptor = _open_to_append(path)
             try:
                 start = os.fstat(descriptor).st_size
                 _write(descriptor, data)
@@ -132,6 +131,14 @@ def beside(connection: Connection) -> Beside | None:
     found = connection.get_execution_options().get("beside")
     assert found is None or isinstance(found, Beside)
     return found
+
+
+def _open_to_append(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    with suppress(FileNotFoundError):  # of 1,000 files the first finds no folder
+        return os.open(path, flags, 0o666)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, flags, 0o666)
 
 
 def _write(descriptor: int, data: memoryview) -> None:
