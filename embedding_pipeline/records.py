@@ -70,7 +70,7 @@ class Space:
     @property
     def slug(self) -> str:
         """The name as one folder name: lower case, no separator, no surprises."""
-        return re.sub(r"[^a-z0-9.]+", "-", str(self).lower()).strip("-")
+        return re.sub(r"[^a-z0-9.]+", "-", str(self).lower()).strip("-.")
 
     @classmethod
     def parse(cls, name: str) -> Self:

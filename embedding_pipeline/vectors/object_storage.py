@@ -19,7 +19,7 @@ from typing import IO, Any, Final, cast
 
 from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.remote import ATTEMPTS, StorageError, file_system, protocol_of, reaching
-from embedding_pipeline.vectors.storage import Storage, StoredFile
+from embedding_pipeline.vectors.storage import Storage, StoredFile, contained, is_name
 
 PART_BYTES: Final = 16 << 20
 """One part of an upload; with S3's 10,000 parts a file may have 156 GiB."""
@@ -59,7 +59,7 @@ class ObjectStorage(Storage):
         self._at_once = protocol_of(url) in _AT_ONCE
 
     def location(self, name: str = "") -> str:
-        return f"{self._url}/{name}" if name else self._url
+        return f"{self._url}/{contained(name)}" if name else self._url
 
     def files(self, folder: str) -> list[StoredFile]:
         found = [info for info in self._listing(folder) if info["type"] == "file"]
@@ -67,7 +67,7 @@ class ObjectStorage(Storage):
 
     def folders(self, folder: str) -> list[str]:
         found = (_last(info) for info in self._listing(folder) if info["type"] == "directory")
-        return sorted(name for name in found if not name.startswith("."))
+        return sorted(name for name in found if is_name(name) and not name.startswith("."))
 
     def exists(self, name: str) -> bool:
         try:
@@ -161,7 +161,7 @@ class ObjectStorage(Storage):
         return aware.timestamp() <= self._clock.now() - self._abandoned.total_seconds()
 
     def _path(self, name: str) -> str:
-        return f"{self._base}/{name}"
+        return f"{self._base}/{contained(name)}"
 
     def _listing(self, folder: str) -> list[dict[str, Any]]:
         try:

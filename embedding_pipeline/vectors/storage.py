@@ -8,13 +8,17 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, Final, TypeAlias
+
+from embedding_pipeline.remote import StorageError
 
 Readable: TypeAlias = Path | IO[bytes]
 """What Arrow reads from, at random."""
 
 Writable: TypeAlias = Path | IO[bytes]
 """What Arrow writes to, from the start to the end."""
+
+_SPECIAL: Final = frozenset("/\\*?[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,25 @@ class StoredFile:
 
     name: str
     size: int
+
+
+def contained(name: str) -> str:
+    """``name``, when it can only name something below the place; "" is the place itself.
+
+    Names are made of days and spaces, which are checked where they are made. This is the
+    second lock on the same door: no name climbs, starts anew, or matches more than itself.
+
+    Raises:
+        StorageError: a part of it is no name: see ``is_name``.
+    """
+    if name and not all(map(is_name, name.split("/"))):
+        raise StorageError(f"{name!r} names nothing below data_dir; nothing was read or written")
+    return name
+
+
+def is_name(part: str) -> bool:
+    """Whether a file or folder may be called this: not empty, no way up, no pattern."""
+    return part not in {"", ".", ".."} and part.isprintable() and not _SPECIAL & set(part)
 
 
 class Storage(ABC):
@@ -42,7 +65,10 @@ class Storage(ABC):
 
     @abstractmethod
     def folders(self, folder: str) -> list[str]:
-        """The names of the folders directly in ``folder``, in order, hidden ones left out."""
+        """The names of the folders directly in ``folder``, in order.
+
+        Hidden ones are left out, and those that cannot be ours by their name (``is_name``).
+        """
 
     @abstractmethod
     def exists(self, name: str) -> bool:
