@@ -8,6 +8,7 @@ figure keeps its key and its unit: ``rows``, ``tokens``, ``cost_usd``, ``seconds
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from embedding_pipeline.vectors.datasets import Datasets
-    from embedding_pipeline.vectors.partition import PartitionFile
+    from embedding_pipeline.vectors.partition import OpenPartition, PartitionFile
 
 SPACE_TAG: Final = "embedding_pipeline/space"
 DIMENSIONS_TAG: Final = "embedding_pipeline/dimensions"
@@ -114,15 +115,18 @@ def embeddings(report: EmbedReport, datasets: "Datasets") -> Finished:
 
     space = Space.parse(report.space)
     file = datasets.embeddings(space, report.partition, report.dimensions)
+    with file.open() as opened:
+        recipe = file.provenance_of(opened).recipe
+        described = _opened(opened, ("chunk_id", "document_id", "project", "content_hash"))
     metadata = {
         **_numbers(_embedding_figures(report)),
         "space": dg.MetadataValue.text(report.space),
         "fingerprint": dg.MetadataValue.text(report.fingerprint),
         **{
             f"made_with/{part}": dg.MetadataValue.text(value)
-            for part, value in asdict(file.provenance().recipe).items()
+            for part, value in asdict(recipe).items()
         },
-        **_file(file, ("chunk_id", "document_id", "project", "content_hash")),
+        **described,
     }
     tags = {
         SPACE_TAG: space.slug[:_LONGEST_TAG],
@@ -182,25 +186,33 @@ def _numbers(figures: Mapping[str, int | float]) -> dict[str, dg.MetadataValue]:
 
 def _file(file: "PartitionFile", shown: Sequence[str]) -> dict[str, dg.MetadataValue]:
     """What is said of every Parquet file: rows, columns, place, and its first rows."""
+    with file.open() as opened:
+        return _opened(opened, shown)
+
+
+def _opened(opened: "OpenPartition", shown: Sequence[str]) -> dict[str, dg.MetadataValue]:
+    file = opened.file
     described: dict[str, dg.MetadataValue] = {
-        "dagster/partition_row_count": dg.MetadataValue.int(file.rows()),
+        "dagster/partition_row_count": dg.MetadataValue.int(opened.rows),
         "dagster/column_schema": dg.TableSchemaMetadataValue(_columns(file.schema)),
         "path": dg.MetadataValue.path(file.location),
     }
     if shown:
-        described["preview"] = _preview(file, shown)
+        described["preview"] = _preview(opened, shown)
     return described
 
 
+@lru_cache(maxsize=32)
 def _columns(schema: "pa.Schema") -> dg.TableSchema:
     return dg.TableSchema(columns=[dg.TableColumn(field.name, str(field.type)) for field in schema])
 
 
-def _preview(file: "PartitionFile", shown: Sequence[str]) -> dg.MetadataValue:
-    batches = file.iter_batches(shown, PREVIEW_ROWS)
+def _preview(opened: "OpenPartition", shown: Sequence[str]) -> dg.MetadataValue:
+    batches = opened.iter_batches(shown, PREVIEW_ROWS)
     rows = [row for batch in islice(batches, 1) for row in batch.to_pylist()]
     records = [dg.TableRecord({key: _short(row[key]) for key in shown}) for row in rows]
-    columns = [dg.TableColumn(name, _column_type(file.schema, name)) for name in shown]
+    schema = opened.file.schema
+    columns = [dg.TableColumn(name, _column_type(schema, name)) for name in shown]
     return dg.MetadataValue.table(records, dg.TableSchema(columns=columns))
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from embedding_pipeline.records import Account, Digest, Priority, Space
 from embedding_pipeline.state.schema import deferred, spaces
-from embedding_pipeline.state.statements import upsert_into
+from embedding_pipeline.state.statements import BATCH, upsert_into
 
 BUDGET: Final = "budget"
 OUTAGE: Final = "outage"
@@ -125,9 +125,21 @@ def forget_others(connection: Connection, kept: Collection[str]) -> int:
 
 def chunk_ids(connection: Connection, space_id: int, partition: str) -> frozenset[str]:
     """The chunks of a partition that are deferred."""
-    c = deferred.c
-    query = select(c.chunk_id).where(c.space_id == space_id, c.partition == partition)
-    return frozenset(connection.execute(query).scalars())
+    return chunk_ids_of(connection, space_id, [partition])[partition]
+
+
+def chunk_ids_of(
+    connection: Connection, space_id: int, partitions: Sequence[str]
+) -> dict[str, frozenset[str]]:
+    """The chunks of some partitions that are deferred, by partition; asked for together."""
+    c, found = deferred.c, dict[str, set[str]]()
+    for start in range(0, len(partitions), BATCH):
+        query = select(c.partition, c.chunk_id).where(
+            c.space_id == space_id, c.partition.in_(partitions[start : start + BATCH])
+        )
+        for partition, chunk_id in connection.execute(query):
+            found.setdefault(partition, set()).add(chunk_id)
+    return {partition: frozenset(found.get(partition, ())) for partition in partitions}
 
 
 def count(connection: Connection, space: Space) -> int:

@@ -36,6 +36,7 @@ def sums(
     connection: Connection,
     *,
     partition: str | None = None,
+    partitions: Sequence[str] | None = None,
     run_id: str | None = None,
     start_ms: int | None = None,
     end_ms: int | None = None,
@@ -45,6 +46,7 @@ def sums(
     Args:
         connection: a reading transaction.
         partition: only entries of this partition.
+        partitions: only entries of these.
         run_id: only entries of this run.
         start_ms: only entries at or after this instant.
         end_ms: only entries before this instant.
@@ -67,6 +69,7 @@ def sums(
     )
     wanted = (
         (partition, c.partition == partition),
+        (partitions, c.partition.in_(partitions or ())),
         (run_id, c.run_id == run_id),
         (start_ms, c.at >= (start_ms or 0)),
         (end_ms, c.at < (end_ms or 0)),
@@ -150,3 +153,24 @@ def balance(connection: Connection, partition: str | None = None) -> Balance:
         query = query.where(c.partition == partition)
     total, unbalanced = connection.execute(query.select_from(ledger)).one()
     return Balance(int(total), int(unbalanced))
+
+
+def balances(connection: Connection, partitions: Sequence[str]) -> dict[str, Balance]:
+    """Check ``cost = tokens × price`` entry by entry (a missing price costs 0), by partition."""
+    c, found = ledger.c, dict[str, Balance]()
+    wrong = c.cost_nano_usd != c.tokens * func.coalesce(c.price_nano_usd, 0)
+    query = select(c.partition, func.count(), func.sum(case((wrong, 1), else_=0)))
+    for start in range(0, len(partitions), BATCH):
+        mine = query.where(c.partition.in_(partitions[start : start + BATCH]))
+        for partition, total, unbalanced in connection.execute(mine.group_by(c.partition)):
+            found[partition] = Balance(int(total), int(unbalanced))
+    return {partition: found.get(partition, Balance(0, 0)) for partition in partitions}
+
+
+def sums_of(connection: Connection, partitions: Sequence[str]) -> dict[str, list[LedgerSum]]:
+    """``sums`` of each of some partitions, asked for together."""
+    found: dict[str, list[LedgerSum]] = {partition: [] for partition in partitions}
+    for start in range(0, len(partitions), BATCH):
+        for entry in sums(connection, partitions=partitions[start : start + BATCH]):
+            found[entry.account.partition].append(entry)
+    return found

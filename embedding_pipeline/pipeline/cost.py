@@ -87,14 +87,15 @@ async def ledgers_balance(
 ) -> Mapping[str, CheckVerdict]:
     """``ledger_balances`` of some days, asking once. Data that cannot be read has failed it."""
     missing = await missing_in(service, partitions)
-    books = await service.store.read(
-        lambda c: {
-            day: (queries.balance(c, day), queries.sums(c, partition=day)) for day in partitions
-        }
+    balances, sums = await service.store.read(
+        lambda c: (queries.balances(c, partitions), queries.sums_of(c, partitions))
     )
 
     def judge() -> Mapping[str, CheckVerdict]:
-        return {day: _balances(datasets, day, *books[day], missing[day]) for day in partitions}
+        return {
+            day: _balances(datasets, day, balances[day], sums[day], missing[day])
+            for day in partitions
+        }
 
     return await asyncio.to_thread(judge)
 

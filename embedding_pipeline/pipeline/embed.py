@@ -122,12 +122,11 @@ async def _keep_refusals(service: ServiceCore, run: BulkRun) -> None:
 
 async def _read(
     aside: Aside, datasets: Datasets, partitions: Sequence[str]
-) -> AsyncIterator[WorkBatch]:
+) -> AsyncIterator[Sequence[WorkBatch]]:
     """The chunks of all days; an empty batch marks the end of each."""
     some = Portions(_works(datasets, partitions))
     while portion := await aside.run(some.next):
-        for work in portion:
-            yield work
+        yield portion
 
 
 def _works(datasets: Datasets, partitions: Sequence[str]) -> Iterator[WorkBatch]:

@@ -67,12 +67,13 @@ async def missing_in(service: ServiceCore, days: Iterable[str]) -> Mapping[str, 
     number, wanted = service.space_id, sorted(set(days))
     if not wanted:
         return {}
-    return await service.store.read(
-        lambda c: {
-            day: Missing(quarantine.chunk_ids(c, number, day), deferred.chunk_ids(c, number, day))
-            for day in wanted
-        }
+    refused, later = await service.store.read(
+        lambda c: (
+            quarantine.chunk_ids_of(c, number, wanted),
+            deferred.chunk_ids_of(c, number, wanted),
+        )
     )
+    return {day: Missing(refused[day], later[day]) for day in wanted}
 
 
 def _chunks(datasets: Datasets, day: str) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 from embedding_pipeline.service.work import WorkBatch
 from embedding_pipeline.vectors.partition import BATCH_ROWS
 
-MOST: Final = 64
+MOST: Final = 32
 """Batches in a portion; days without chunks have no rows to be counted by."""
 
 

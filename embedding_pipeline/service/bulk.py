@@ -10,14 +10,18 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import chain
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
+from embedding_pipeline.cache.tier import Lookup
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.errors import ServiceClosed, ServiceError
 from embedding_pipeline.ledger.quarantine import lasting
 from embedding_pipeline.planning.requests import RequestCaps, plan_requests
-from embedding_pipeline.records import Digest, Priority
+from embedding_pipeline.records import Digest, Priority, Vectors
 from embedding_pipeline.service.aside import Aside
 from embedding_pipeline.service.batch import OpenBatch, Rows
 from embedding_pipeline.service.config import WINDOW_BYTES
@@ -40,6 +44,9 @@ from embedding_pipeline.service.work import (
 from embedding_pipeline.state.store import Store
 
 log = logging.getLogger(__name__)
+
+Source: TypeAlias = AsyncIterator[WorkBatch | Sequence[WorkBatch]]
+"""Batches in order; small ones several at a time, which are then looked up together."""
 
 OnProgress = Callable[[Progress], None]
 OutageOf = Callable[[BaseException], Deferral | None]
@@ -69,7 +76,7 @@ class BulkRun:
     def __init__(
         self,
         parts: BulkParts,
-        source: AsyncIterator[WorkBatch],
+        source: Source,
         *,
         total: int | None = None,
         on_progress: OnProgress | None = None,
@@ -91,6 +98,7 @@ class BulkRun:
         self._fatal: BaseException | None = None
         self._outage: Deferral | None = parts.hold
         self.tallies: dict[str, Tally] = {}
+        self._all = Tally()  # ``progress`` is asked too often to add up days
 
     async def batches(self) -> AsyncGenerator[FilledBatch, None]:
         """The batches in order, each when its last row is decided.
@@ -139,14 +147,13 @@ class BulkRun:
 
     def progress(self) -> Progress:
         """How far this run is."""
-        tallies = self.tallies.values()
-        tokens = sum(tally.input_tokens for tally in tallies)
+        so_far = self._all
         return Progress(
-            sum(t.embedded + t.cached + t.quarantined + t.deferred for t in tallies),
+            so_far.embedded + so_far.cached + so_far.quarantined + so_far.deferred,
             self._total,
-            sum(t.embedded for t in tallies),
-            tokens,
-            tokens * (self._parts.fetcher.terms.price or 0),
+            so_far.embedded,
+            so_far.input_tokens,
+            so_far.input_tokens * (self._parts.fetcher.terms.price or 0),
             self._clock.monotonic() - self._began,
         )
 
@@ -162,12 +169,13 @@ class BulkRun:
 
     async def _intake(self) -> None:
         try:
-            async for work in self._source:
-                if len(work):
-                    await self._room(len(work))
+            async for found in self._source:
+                works = [found] if isinstance(found, WorkBatch) else found
+                if rows := sum(map(len, works)):
+                    await self._room(rows)
                 if self._fatal is not None:
                     return
-                await self._take(work)
+                await self._take(works)
                 self._launch(final=False)
             self._launch(final=True)
             self._at_end = True
@@ -193,30 +201,51 @@ class BulkRun:
         if self._blocked and not self._tasks:
             self._launch(final=True)
 
-    async def _take(self, work: WorkBatch) -> None:
-        """Look a batch up; what is missing becomes pending, once a key."""
-        batch = await self._parts.aside.run(self._prepare, work)
-        tally = self._tally(work.partition)
-        tally.chunks += len(work)
-        tally.quarantined += len(batch.prepared.refused)
-        self._places.add(batch)
-        self._open_rows += len(work)
-        found = await self._parts.fetcher.find(batch.prepared.items)
-        self._count(batch, batch.adopt(found.vectors, found.found), Row.CACHED)
-        await self._seek(batch, np.flatnonzero(~found.found).tolist())
+    async def _take(self, works: Sequence[WorkBatch]) -> None:
+        """Look batches up; what is missing becomes pending, once a key."""
+        batches = await self._parts.aside.run(self._prepare, works)
+        for batch in batches:
+            for tally in (self._tally(batch.work.partition), self._all):
+                tally.chunks += len(batch.work)
+                tally.quarantined += len(batch.prepared.refused)
+            self._places.add(batch)
+            self._open_rows += len(batch.work)
+        items = list(chain.from_iterable(batch.prepared.items for batch in batches))
+        if items:
+            found = await self._parts.fetcher.find(items)
+            held = await self._held(items, found)
+            start = 0
+            for batch in batches:
+                part = slice(start, start + len(batch.prepared.items))
+                self._sort_out(batch, found.vectors[part], found.found[part], held)
+                start = part.stop
         self._announce()
 
-    def _prepare(self, work: WorkBatch) -> OpenBatch:
-        prepared = self._parts.rules.prepare(work.texts, work.tokens, work.accounts)
-        return OpenBatch(work, prepared, self._parts.fetcher.terms.space.native_dimensions)
+    def _prepare(self, works: Sequence[WorkBatch]) -> list[OpenBatch]:
+        width = self._parts.fetcher.terms.space.native_dimensions
+        rules = self._parts.rules
+        return [
+            OpenBatch(work, rules.prepare(work.texts, work.tokens, work.accounts), width)
+            for work in works
+        ]
 
-    async def _seek(self, batch: OpenBatch, positions: Sequence[int]) -> None:
-        items = batch.prepared.items
-        wanted = list({items[i].digest: None for i in positions})
+    async def _held(self, items: Sequence[Item], found: Lookup) -> Mapping[Digest, str]:
+        """Which of the keys that were not found are refused for good, and why."""
+        wanted = list({items[i].digest: None for i in np.flatnonzero(~found.found).tolist()})
         number = self._parts.fetcher.terms.space_id
-        held = await self._parts.store.read(lambda c: lasting(c, number, wanted)) if wanted else {}
-        for position in positions:
-            item = items[position]
+        return await self._parts.store.read(lambda c: lasting(c, number, wanted)) if wanted else {}
+
+    def _sort_out(
+        self,
+        batch: OpenBatch,
+        vectors: Vectors,
+        found: npt.NDArray[np.bool_],
+        held: Mapping[Digest, str],
+    ) -> None:
+        """Rows of what was found are decided; what is refused for good is; the rest pends."""
+        self._count(batch, batch.adopt(vectors, found), Row.CACHED)
+        for position in np.flatnonzero(~found).tolist():
+            item = batch.prepared.items[position]
             if item.digest in held:
                 self._refuse(batch, position, Refusal(held[item.digest], attempted=False))
             elif self._places.expect(item.digest, batch, position):
@@ -313,7 +342,8 @@ class BulkRun:
 
     def _account(self, items: Sequence[Item], landing: Landing) -> None:
         for account, tokens in landing.billed.items():
-            self._tally(account.partition).input_tokens += tokens
+            for tally in (self._tally(account.partition), self._all):
+                tally.input_tokens += tokens
         if not landing.requests:
             return
         for partition in {item.account.partition for item in items}:
@@ -342,16 +372,16 @@ class BulkRun:
         self._count(batch, batch.refuse(position, refusal), Row.REFUSED)
 
     def _count(self, batch: OpenBatch, rows: Rows, status: Row) -> None:
-        tally = self._tally(batch.work.partition)
-        if status is Row.EMBEDDED:
-            tally.embedded += len(rows)
-        elif status is Row.CACHED:
-            tally.cached += len(rows)
-            tally.saved_tokens += int(batch.work.tokens[rows].sum())
-        elif status is Row.DEFERRED:
-            tally.deferred += len(rows)
-        else:
-            tally.quarantined += len(rows)
+        for tally in (self._tally(batch.work.partition), self._all):
+            if status is Row.EMBEDDED:
+                tally.embedded += len(rows)
+            elif status is Row.CACHED:
+                tally.cached += len(rows)
+                tally.saved_tokens += int(batch.work.tokens[rows].sum())
+            elif status is Row.DEFERRED:
+                tally.deferred += len(rows)
+            else:
+                tally.quarantined += len(rows)
 
     def _tally(self, partition: str) -> Tally:
         return self.tallies.setdefault(partition, Tally())

@@ -5,7 +5,7 @@ settings or choosing parts (``assembly``), or any step of the flow (its modules)
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
@@ -26,7 +26,7 @@ from embedding_pipeline.ledger import deferred, quarantine
 from embedding_pipeline.ledger.budgets import Budgets
 from embedding_pipeline.records import Account, Digest, Priority, Space, Vectors
 from embedding_pipeline.service.aside import Aside
-from embedding_pipeline.service.bulk import BulkParts, BulkRun, OnProgress
+from embedding_pipeline.service.bulk import BulkParts, BulkRun, OnProgress, Source
 from embedding_pipeline.service.config import ServiceConfig
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.finishing import finish
@@ -38,7 +38,7 @@ from embedding_pipeline.service.online import PATIENCE_SECONDS, MicroBatcher, re
 from embedding_pipeline.service.outages import no_outage, outage_of
 from embedding_pipeline.service.preparing import InputRules, Prepared, assemble
 from embedding_pipeline.service.purse import purse_of
-from embedding_pipeline.service.work import Deferral, Item, Refusal, WorkBatch
+from embedding_pipeline.service.work import Deferral, Item, Refusal
 from embedding_pipeline.state.store import Store
 from embedding_pipeline.vectors.provenance import Recipe
 from embedding_pipeline.vectors.view import view
@@ -190,7 +190,7 @@ class ServiceCore:
 
     def bulk(
         self,
-        batches: AsyncIterator[WorkBatch],
+        batches: Source,
         *,
         total: int | None = None,
         on_progress: OnProgress | None = None,

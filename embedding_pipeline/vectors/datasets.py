@@ -26,7 +26,7 @@ from embedding_pipeline.records import (
 )
 from embedding_pipeline.vectors.columns import with_view
 from embedding_pipeline.vectors.local_storage import LocalStorage
-from embedding_pipeline.vectors.partition import BATCH_ROWS, PartitionFile
+from embedding_pipeline.vectors.partition import BATCH_ROWS, OpenPartition, PartitionFile
 from embedding_pipeline.vectors.provenance import NO_RECIPE, Provenance, Recipe
 from embedding_pipeline.vectors.storage import Storage, StoredFile
 from embedding_pipeline.vectors.writing import PartitionWriter
@@ -48,9 +48,13 @@ class EmbeddingsFile(PartitionFile):
         """
         return self._parse(self.metadata())
 
+    def provenance_of(self, opened: OpenPartition) -> Provenance:
+        """``provenance`` of the file held open. Raises DataError when it says nothing."""
+        return self._parse(opened.metadata())
+
     def verify(self, parquet: pq.ParquetFile) -> None:
         """Refuse a file of another space or other dimensions. Raises DataError."""
-        found = self._parse(self._metadata_of(parquet))
+        found = self._parse(self.metadata_of(parquet))
         if (found.space, found.dimensions) != (self.space, self.dimensions):
             raise DataError(
                 f"{self.location} holds vectors of {found.space} at {found.dimensions} dimensions, "
@@ -92,7 +96,7 @@ class ServedEmbeddings(EmbeddingsFile):
 
     def verify(self, parquet: pq.ParquetFile) -> None:
         """Refuse a file of another space, or with shorter vectors. Raises DataError."""
-        found = self._parse(self._metadata_of(parquet)).dimensions
+        found = self._parse(self.metadata_of(parquet)).dimensions
         length = max(found, self.dimensions)
         EmbeddingsFile(
             self.asset,

@@ -93,7 +93,7 @@ class PartitionFile:
     def metadata(self) -> Mapping[str, str]:
         """The file's own key/value metadata, unchecked. Raises DataError."""
         with self._parquet() as parquet:
-            return self._metadata_of(parquet)
+            return self.metadata_of(parquet)
 
     @contextmanager
     def writer(self, metadata: Mapping[str, str] | None = None) -> Iterator[PartitionWriter]:
@@ -115,7 +115,8 @@ class PartitionFile:
                 f"({_difference(found, self.schema)}); {self.remedy}"
             )
 
-    def _metadata_of(self, parquet: pq.ParquetFile) -> Mapping[str, str]:
+    def metadata_of(self, parquet: pq.ParquetFile) -> Mapping[str, str]:
+        """``metadata`` of the file held open. Raises DataError."""
         with self.edge():
             pairs = parquet.metadata.metadata or {}
             return {key.decode(): value.decode() for key, value in pairs.items()}
@@ -177,6 +178,10 @@ class OpenPartition:
     def rows(self) -> int:
         """Number of rows."""
         return int(self._parquet.metadata.num_rows)
+
+    def metadata(self) -> Mapping[str, str]:
+        """The file's own key/value metadata. Raises DataError."""
+        return self.file.metadata_of(self._parquet)
 
     def verify(self) -> None:
         """Refuse a file whose row groups do not add up to its rows. Raises DataError."""

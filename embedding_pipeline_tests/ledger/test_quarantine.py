@@ -97,6 +97,8 @@ async def test_what_was_embedded_after_all_is_forgotten_and_the_rest_kept(store:
     assert removed == 2
     assert await store.read(lambda c: quarantine.chunk_ids(c, 1, DAY)) == {"b"}
     assert await store.read(lambda c: quarantine.chunk_ids(c, 1, NEXT)) == {"a"}
+    both = await store.read(lambda c: quarantine.chunk_ids_of(c, 1, [DAY, NEXT, "2020-01-01"]))
+    assert both == {DAY: {"b"}, NEXT: {"a"}, "2020-01-01": frozenset()}
     assert await store.read(lambda c: quarantine.chunk_ids(c, 2, DAY)) == frozenset()
 
 

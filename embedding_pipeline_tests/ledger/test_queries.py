@@ -12,7 +12,15 @@ from sqlalchemy import Connection, delete, update
 from embedding_pipeline.cache.database import space_id
 from embedding_pipeline.ledger import flights
 from embedding_pipeline.ledger.flights import SETTLED, UNKNOWN, Flight
-from embedding_pipeline.ledger.queries import LedgerSum, balance, entries, sums
+from embedding_pipeline.ledger.queries import (
+    Balance,
+    LedgerSum,
+    balance,
+    balances,
+    entries,
+    sums,
+    sums_of,
+)
 from embedding_pipeline.ledger.shares import Share
 from embedding_pipeline.records import Account, Kind, Space
 from embedding_pipeline.state.schema import ledger
@@ -97,6 +105,8 @@ async def test_sums_are_the_bills_by_any_division(
         )
         days = [await store.read(partial(sums, partition=d)) for d in ("d1", "d2")]
         assert total(days[0]) + total(days[1]) == +whole
+        apart = {"d1": days[0], "d2": days[1], "none": []}
+        assert await store.read(partial(sums_of, partitions=list(apart))) == apart
         runs = [await store.read(partial(sums, run_id=r)) for r in ("run1", "run2")]
         assert total(runs[0]) + total(runs[1]) == +whole
         span = await store.read(lambda c: sums(c, start_ms=start, end_ms=end))
@@ -114,6 +124,8 @@ async def test_an_entry_that_is_not_tokens_times_price_is_found(store: Store) ->
     assert (verdict.entries, verdict.unbalanced) == (2, 1)
     assert (await store.read(lambda c: balance(c, "d1"))).unbalanced == 0
     assert (await store.read(lambda c: balance(c, "d2"))).unbalanced == 1
+    apart = {"d1": Balance(1, 0), "d2": Balance(1, 1), "none": Balance(0, 0)}
+    assert await store.read(lambda c: balances(c, list(apart))) == apart
 
 
 async def test_entries_say_for_whom_a_vector_was_paid(store: Store) -> None:

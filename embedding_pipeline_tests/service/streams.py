@@ -11,7 +11,7 @@ from embedding_pipeline.planning.inputs import Policy, combine, split_within
 from embedding_pipeline.planning.requests import RequestCaps
 from embedding_pipeline.records import Account, Priority
 from embedding_pipeline.service.aside import Aside
-from embedding_pipeline.service.bulk import BulkParts, BulkRun, OnProgress
+from embedding_pipeline.service.bulk import BulkParts, BulkRun, OnProgress, Source
 from embedding_pipeline.service.work import FilledBatch, Row, WorkBatch
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.service.harness import (
@@ -52,10 +52,16 @@ def stream(batches: Sequence[WorkBatch]) -> AsyncIterator[WorkBatch]:
     return generate()
 
 
+async def portions(batches: Sequence[WorkBatch], most: int) -> AsyncIterator[Sequence[WorkBatch]]:
+    """The batches, so many at a time."""
+    for start in range(0, len(batches), most):
+        yield batches[start : start + most]
+
+
 def bulk(
     store: Store,
     provider: Provider,
-    source: AsyncIterator[WorkBatch],
+    source: Source,
     *,
     policy: Policy = "reject",
     window_rows: int = ROOMY,

@@ -35,6 +35,7 @@ from embedding_pipeline_tests.service.streams import (
     batch,
     bulk,
     drain,
+    portions,
     stream,
 )
 from embedding_pipeline_tests.stores import open_store
@@ -92,16 +93,23 @@ def _provider() -> Provider:
 
 
 @settings(max_examples=40)
-@given(texts=streams, policy=policies, window=st.sampled_from([1, 5, ROOMY]))
+@given(
+    texts=streams,
+    policy=policies,
+    window=st.sampled_from([1, 5, ROOMY]),
+    together=st.sampled_from([0, 2, 9]),
+)
 async def test_any_stream_comes_out_in_order_with_every_row_decided_and_paid_once(
     tmp_path_factory: pytest.TempPathFactory,
     texts: list[list[str]],
     policy: Policy,
     window: int,
+    together: int,
 ) -> None:
     provider, batches = _provider(), _batches(texts)
+    source = portions(batches, together) if together else stream(batches)
     with open_store(tmp_path_factory.mktemp("state")) as store:
-        run = bulk(store, provider, stream(batches), policy=policy, window_rows=window)
+        run = bulk(store, provider, source, policy=policy, window_rows=window)
         filled = await drain(run)
         books = await store.read(read_books)
     assert [one.work for one in filled] == batches
@@ -111,6 +119,8 @@ async def test_any_stream_comes_out_in_order_with_every_row_decided_and_paid_onc
     assert (books.settled, books.unknown) == (provider.tokens, 0)
     assert (books.flights, books.claims, books.requests) == (0, 0, len(provider.calls))
     assert sum(tally.input_tokens for tally in run.tallies.values()) == provider.tokens
+    assert run.progress().done == sum(map(len, batches))
+    assert run.progress().input_tokens == provider.tokens
     for day, tally in run.tallies.items():
         mine = [one for one in filled if one.work.partition == day]
         status = np.concatenate([one.status for one in mine])
