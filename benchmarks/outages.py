@@ -257,7 +257,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=8)
     parser.add_argument("--chunks", type=int, default=40)
     parser.add_argument("--latency", type=float, default=0.3, help="seconds of one request")
-    parser.add_argument("--limit", type=float, default=600, help="seconds to wait for a step")
+    parser.add_argument("--limit", type=float, default=1200, help="seconds to wait for a step")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work, process() as first, process() as second:
         os.environ |= {

@@ -26,8 +26,14 @@ BUILD_TAG: Final = "embedding_pipeline/space_build"
 STEP_TAG: Final = "embedding_pipeline/space_step"
 """On a run that makes nothing: what it is to say of the build."""
 
+RECOVERY_TAG: Final = "embedding_pipeline/recovery"
+"""On a run that ``recovery_sensor`` asked for: which deferral it is for."""
+
 UNCLAIMED_SECONDS: Final = 600
-"""How long a run may be at work before its first step says which process it is in."""
+"""How long a run may be at work before its first step says which process it is in.
+
+Killed before that, it says nothing for good.
+"""
 
 _UNFINISHED: Final = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -100,8 +106,9 @@ def _why_gone(run: dg.DagsterRun, seconds: float | None) -> str:
         gone = ended(owner)
         return f"Process {owner.pid} ended without a word, as when it is killed." if gone else ""
     silent = seconds is not None and seconds > UNCLAIMED_SECONDS
-    if silent and BUILD_TAG in run.tags and run.status is dg.DagsterRunStatus.STARTED:
-        return f"It was started {seconds:.0f} seconds ago and no step of it has begun."
+    watched = BUILD_TAG in run.tags or RECOVERY_TAG in run.tags
+    if silent and watched and run.status is dg.DagsterRunStatus.STARTED:
+        return f"Started {seconds:.0f} seconds ago, it never said which process it is in."
     return ""
 
 

@@ -13,14 +13,13 @@ import dagster as dg
 
 from embedding_pipeline.defs.automation import JOB
 from embedding_pipeline.defs.compat import days_of_run
-from embedding_pipeline.defs.orphans import end_orphans
+from embedding_pipeline.defs.orphans import RECOVERY_TAG, end_orphans
 from embedding_pipeline.errors import EmbeddingPipelineError
 
 if TYPE_CHECKING:
     from embedding_pipeline.pipeline.recovery import Recovery
     from embedding_pipeline.settings.tree import Settings
 
-RECOVERY_TAG: Final = "embedding_pipeline/recovery"
 ASSETS: Final = ("embeddings", "cost_summary")
 AT_A_TIME: Final = 10
 """Days launched in one tick."""

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from embedding_pipeline.assembly.reading import read_vectors
-from embedding_pipeline.defs.watching import RECOVERY_TAG
+from embedding_pipeline.defs.orphans import RECOVERY_TAG
 from embedding_pipeline_tests.defs.conftest import DAYS, DISTINCT, ROWS, Project
 
 TOKENS = 11

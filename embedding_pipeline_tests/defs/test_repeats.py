@@ -15,7 +15,7 @@ from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogCons
 
 from embedding_pipeline.clock import SystemClock
 from embedding_pipeline.defs.instance import open_instance
-from embedding_pipeline.defs.orphans import BUILD_TAG, UNCLAIMED_SECONDS, end_orphans
+from embedding_pipeline.defs.orphans import BUILD_TAG, RECOVERY_TAG, UNCLAIMED_SECONDS, end_orphans
 from embedding_pipeline.defs.repeats import (
     MOST_TIMES,
     PATIENCE_SECONDS,
@@ -64,10 +64,10 @@ def retrying(project: Project) -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
-def started(project: Project, instance: dg.DagsterInstance) -> dg.DagsterRun:
-    """A run of a build that is at work."""
+def started(project: Project, instance: dg.DagsterInstance, tag: str = BUILD_TAG) -> dg.DagsterRun:
+    """A run, of a build if nothing else is said, that is at work."""
     job = project.defs().resolve_job_def("embedding_job")
-    run = instance.create_run_for_job(job, tags={BUILD_TAG: "key"})
+    run = instance.create_run_for_job(job, tags={tag: "key"})
     assert isinstance(run, dg.DagsterRun)
     instance.report_dagster_event(
         dg.DagsterEvent("PIPELINE_START", job.name, message="at work"), run.run_id
@@ -130,10 +130,11 @@ def test_a_run_that_is_never_repeated_is_given_up(
     assert failed.tags["dagster/will_retry"] == "false"
 
 
-def test_a_run_of_a_build_that_says_no_process_is_dead_after_a_while(
-    project: Project, retrying: dg.DagsterInstance
+@pytest.mark.parametrize("tag", [BUILD_TAG, RECOVERY_TAG])
+def test_a_run_of_ours_that_says_no_process_is_dead_after_a_while(
+    project: Project, retrying: dg.DagsterInstance, tag: str
 ) -> None:
-    run = started(project, retrying)
+    run = started(project, retrying, tag)
     assert end_orphans(retrying, later(UNCLAIMED_SECONDS - 60)) == []
     assert end_orphans(retrying, later(UNCLAIMED_SECONDS + 60)) == [run.run_id]
 
