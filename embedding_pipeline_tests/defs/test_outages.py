@@ -12,12 +12,16 @@ from embedding_pipeline.assembly.reading import read_vectors
 from embedding_pipeline.assembly.stand_ins import stand_in_space
 from embedding_pipeline.cli.root import root
 from embedding_pipeline.cli.summary import deferred_on_days
+from embedding_pipeline.defs.orphans import process_tag
 from embedding_pipeline.ledger import queries
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.clock import FakeClock
+from embedding_pipeline_tests.defs.books import figures, materializations, run_status
 from embedding_pipeline_tests.defs.conftest import DAYS, DISTINCT, ROWS, Project
 from embedding_pipeline_tests.defs.test_budgets import evaluation, figure, tick
+from embedding_pipeline_tests.defs.test_model_change import died
 from embedding_pipeline_tests.fake_openai.faults import Fault
+from embedding_pipeline_tests.fake_openai.server import KEY
 
 ASSETS = ["embeddings", "cost_summary"]
 POISON = "row 3 of"
@@ -128,3 +132,52 @@ def test_degraded_every_chunk_has_a_vector_for_those_who_ask_and_in_the_end_its_
     done = read_vectors(day, day, stand_ins=True, settings=settings)
     assert (done.vectors.num_rows, done.stand_ins.num_rows) == (ROWS, 0)
     assert project.datasets.stand_in_files(day) == []
+
+
+def test_a_run_that_was_killed_is_ended_by_the_sensor_and_its_day_is_run_again(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    first, second = DAYS[:2]
+    project.api.fault(Fault("503_server_error"))
+    project.run(instance, first, second)
+    project.api.fault()
+    gone = died(project, instance, {"dagster/partition": first})
+    job = project.defs().resolve_job_def("embedding_job")
+    alive = instance.create_run_for_job(
+        job, tags={"dagster/partition": second}, status=dg.DagsterRunStatus.STARTED
+    )
+    instance.add_run_tags(alive.run_id, process_tag(alive.run_id))
+    (request,) = tick(project, instance).run_requests
+    assert request.partition_key == first, "the other day is under way"
+    assert run_status(instance, gone) == "FAILURE"
+    assert run_status(instance, alive.run_id) == "STARTED"
+
+
+def test_the_metadata_tell_of_the_limits_of_every_provider(
+    project: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project.root / "pipeline.yaml"
+    address = {"kind": "openai", "base_url": project.api.base_url}
+    other = {"name": "second", **address, "api_key_env": "SECOND_KEY", "priority": 1}
+    monkeypatch.setenv("SECOND_KEY", KEY)
+    settings = {
+        **yaml.safe_load(path.read_text()),
+        "providers": [{"name": "first", **address}, other],
+    }
+    settings["requests"] = {"max_inputs": DISTINCT // 2}
+    path.write_text(yaml.safe_dump(settings))
+    project.api.limit(rpm=500, tpm=1_000_000)
+    project.api.fault(
+        Fault("429_requests", next=1, retry_after=0.01), Fault("503_server_error", next=1)
+    )
+    assert project.run(instance, DAYS[0]).success
+    (event,) = materializations(instance, "embeddings")[DAYS[0]]
+    told = event.metadata["rate_limits"].value
+    assert isinstance(told, str)
+    asked_first, asked_next = told.split("\n\n`")
+    assert "/OPENAI_API_KEY/" in asked_first
+    assert "/SECOND_KEY/" in asked_next
+    assert "| docs | normal |" in asked_first
+    assert "| docs | normal |" in asked_next, "it stood in for the first"
+    assert figures(event)["rate_limit_429s"] == 1
+    assert figures(event)["rate_limit_tokens_per_minute"] == 1_000_000
