@@ -8,6 +8,7 @@ store's own client reads (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``,
 ``GOOGLE_APPLICATION_CREDENTIALS``, …).
 """
 
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -17,6 +18,11 @@ from embedding_pipeline.errors import MissingExtra
 ATTEMPTS: Final = 8
 """How often one call is made while a store answers 5xx or not at all; the pauses between
 double up to 20 seconds, in all about a minute."""
+
+DISTRUSTED: Final = (
+    "its certificate is not trusted; name the CA's file in redis_url (?ssl_ca_certs=…), "
+    "and the server by the name in its certificate"
+)
 
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
@@ -98,3 +104,12 @@ def _explain(place: str, exc: Exception) -> str:
         f"{place} cannot be reached ({type(exc).__name__}: {said}); check the address, the "
         "network and the credentials in the environment, then run it again: what is done stays"
     )
+
+
+def distrusts(error: BaseException | None) -> bool:
+    """Whether a connection failed since the server's certificate is not one we trust."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -19,6 +19,7 @@ from embedding_pipeline.cache.codec import decode_into, encode
 from embedding_pipeline.cache.tier import CacheTier, Lookup
 from embedding_pipeline.errors import ConfigurationError, MissingExtra, StateError
 from embedding_pipeline.records import Digest, Space, Vectors
+from embedding_pipeline.remote import DISTRUSTED, distrusts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -137,6 +138,8 @@ def _where(client: "Redis") -> str:
 
 
 def _failed(where: str, exc: Exception) -> StateError:
+    if distrusts(exc):
+        return StateError(f"cache in Redis at {where}: {DISTRUSTED}")
     return StateError(
         f"cache in Redis at {where}: {type(exc).__name__}; check redis_url, and that the server "
         "runs and lets us read and write"

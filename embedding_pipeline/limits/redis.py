@@ -15,6 +15,7 @@ from embedding_pipeline.errors import ConfigurationError, MissingExtra, StateErr
 from embedding_pipeline.limits.base import LimitStore
 from embedding_pipeline.limits.protocol import Answer, Ask, Terms
 from embedding_pipeline.limits.state import State, from_json
+from embedding_pipeline.remote import DISTRUSTED, distrusts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -77,6 +78,8 @@ class RedisLimits(LimitStore):
         await self._redis.aclose()
 
     def _failed(self, exc: Exception) -> StateError:
+        if distrusts(exc):
+            return StateError(f"rate limits in Redis at {self._where}: {DISTRUSTED}")
         return StateError(
             f"rate limits in Redis at {self._where}: {type(exc).__name__}; check redis_url, "
             "and that the server runs and lets us write"
