@@ -7,22 +7,23 @@ hold names, counts and reasons; never a key, a text or a vector.
 import json
 import logging
 from datetime import UTC, datetime
-from typing import Final, Literal
-
-from pydantic import BaseModel, ConfigDict
+from typing import Final, Protocol
 
 LOGGER: Final = "embedding_pipeline"
 PLAIN: Final = "%(levelname)s %(name)s: %(message)s"
 _OWN: Final = "_embedding_pipeline_handler"
 
 
-class LogsConfig(BaseModel):
-    """How log lines look, and which are written."""
+class Wishes(Protocol):
+    """What the settings say of log lines: ``format`` text or json, ``level`` as in the settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    @property
+    def format(self) -> str:
+        """How a line looks."""
 
-    format: Literal["text", "json"] = "text"
-    level: Literal["debug", "info", "warning", "error"] = "warning"
+    @property
+    def level(self) -> str:
+        """The least that is written."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -42,7 +43,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(said, ensure_ascii=False)
 
 
-def set_up(config: LogsConfig) -> None:
+def set_up(config: Wishes) -> None:
     """Write this program's messages to stderr as ``config`` says; again takes the place.
 
     As text at the usual level they go the way of all messages of the process.
@@ -50,7 +51,7 @@ def set_up(config: LogsConfig) -> None:
     logger = logging.getLogger(LOGGER)
     for old in [handler for handler in logger.handlers if handler.get_name() == _OWN]:
         logger.removeHandler(old)
-    logger.propagate = config == LogsConfig()
+    logger.propagate = (config.format, config.level) == ("text", "warning")
     if logger.propagate:
         return
     handler = logging.StreamHandler()

@@ -15,8 +15,6 @@ import dagster as dg
 
 from embedding_pipeline.defs import compat
 from embedding_pipeline.defs.compat import Evaluations
-from embedding_pipeline.defs.event_log import stored_together
-from embedding_pipeline.defs.materialized import Latest, latest_materializations
 from embedding_pipeline.defs.resources import EmbedderParam, StoreParam
 from embedding_pipeline.defs.stopping import until_stopped
 from embedding_pipeline.defs.writing import writing_of
@@ -24,6 +22,7 @@ from embedding_pipeline.errors import DataError, EmbeddingPipelineError
 from embedding_pipeline.pipeline.reports import CheckVerdict, CostReport
 
 if TYPE_CHECKING:
+    from embedding_pipeline.defs.materialized import Latest
     from embedding_pipeline.vectors.datasets import Datasets
 
 Verdicts: TypeAlias = Mapping[str, Mapping[str, CheckVerdict]]
@@ -103,13 +102,14 @@ async def cost_summary_checks(
 
 
 async def evaluations(
-    context: dg.AssetCheckExecutionContext, judge: Judge, made: Latest, datasets: "Datasets"
+    context: dg.AssetCheckExecutionContext, judge: Judge, made: "Latest", datasets: "Datasets"
 ) -> Evaluations:
     """One evaluation for each selected check and each partition of the run.
 
     A failed one that blocks fails the step once all are told, and so the run; nothing
     downstream is made then.
     """
+    from embedding_pipeline.defs.event_log import stored_together
     from embedding_pipeline.pipeline.handfuls import handfuls
 
     selected = [it for it in context.check_specs if it.key in context.selected_asset_check_keys]
@@ -152,8 +152,10 @@ def _evaluation(
     )
 
 
-def latest_of(context: dg.AssetCheckExecutionContext) -> Latest:
+def latest_of(context: dg.AssetCheckExecutionContext) -> "Latest":
     """The latest materialization of each partition of the run, asked for in one go."""
+    from embedding_pipeline.defs.materialized import latest_materializations
+
     asset = next(iter(context.check_specs)).asset_key
     return latest_materializations(context.instance, asset, context.partition_keys)
 

@@ -19,8 +19,6 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import RunLauncher
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -41,8 +39,6 @@ __all__ = [
     "Evaluations",
     "Result",
     "Results",
-    "SqlEventLogStorage",
-    "SqlEventLogStorageTable",
     "Target",
     "check_output",
     "days_of_run",

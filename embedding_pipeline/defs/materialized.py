@@ -11,9 +11,11 @@ from datetime import UTC
 from typing import Final, TypeAlias
 
 import dagster as dg
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from sqlalchemy import select
 
-from embedding_pipeline.defs.compat import SqlEventLogStorage, SqlEventLogStorageTable, Target
+from embedding_pipeline.defs.compat import Target
 
 Latest: TypeAlias = Mapping[str, Target]
 """Which materialization is the latest one, by partition; those without one are left out."""

@@ -7,7 +7,7 @@ whatever the number of chunks. Backfills read past the memory tier on purpose.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import chain
@@ -170,13 +170,13 @@ class BulkRun:
     async def _intake(self) -> None:
         try:
             async for found in self._source:
-                works = [found] if isinstance(found, WorkBatch) else found
-                if rows := sum(map(len, works)):
-                    await self._room(rows)
-                if self._fatal is not None:
-                    return
-                await self._take(works)
-                self._launch(final=False)
+                for works in self._fitting([found] if isinstance(found, WorkBatch) else found):
+                    if rows := sum(map(len, works)):
+                        await self._room(rows)
+                    if self._fatal is not None:
+                        return
+                    await self._take(works)
+                    self._launch(final=False)
             self._launch(final=True)
             self._at_end = True
             self._moved.set()
@@ -185,10 +185,25 @@ class BulkRun:
             if not isinstance(exc, Exception):
                 raise
 
+    @property
+    def _window_rows(self) -> int:
+        width = 4 * self._parts.fetcher.terms.space.native_dimensions
+        return max(self._parts.window_bytes // width, 1)
+
+    def _fitting(self, works: Sequence[WorkBatch]) -> Iterator[Sequence[WorkBatch]]:
+        """The batches in groups that the window can hold; one that is larger goes alone."""
+        start = rows = 0
+        for end, work in enumerate(works):
+            if end > start and rows + len(work) > self._window_rows:
+                yield works[start:end]
+                start, rows = end, 0
+            rows += len(work)
+        if start < len(works):
+            yield works[start:]
+
     async def _room(self, rows: int) -> None:
         """Wait until the window has room for ``rows`` more."""
-        width = 4 * self._parts.fetcher.terms.space.native_dimensions
-        limit = max(self._parts.window_bytes // width, 1)
+        limit = self._window_rows
         while self._places.open and self._open_rows + rows > limit and self._fatal is None:
             self._shrunk.clear()
             self._blocked = True

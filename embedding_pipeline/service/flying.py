@@ -249,7 +249,11 @@ class Books:
             _book_lost(connection, flying.flight, _shares(items), lost, flying.began_ms)
             if purse is None:
                 return True
-            return purse.renew(connection, flying.flight.id, rest, flying.began_ms, now)
+            if purse.renew(connection, flying.flight.id, rest, flying.began_ms, now):
+                return True
+            # Nothing of it leaves again: whoever finds this process dead has nothing to book.
+            flights.update_shares(connection, flying.flight.id, ())
+            return False
 
         paid = await self._store.write(work)
         flying.lost += len(lost)

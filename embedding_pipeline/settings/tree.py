@@ -48,7 +48,6 @@ from embedding_pipeline.embedders.local_models import (
 )
 from embedding_pipeline.ledger.config import BudgetConfig, PriceConfig
 from embedding_pipeline.limits.config import LimitsConfig, TenantConfig
-from embedding_pipeline.logs import LogsConfig
 from embedding_pipeline.planning.config import RequestsConfig
 from embedding_pipeline.remote import is_remote
 from embedding_pipeline.settings.demo_start import demo_start
@@ -58,6 +57,7 @@ from embedding_pipeline.settings.environment import (
     secret_settings,
     settings_file,
 )
+from embedding_pipeline.settings.logs import LogsConfig
 from embedding_pipeline.settings.rules import contradictions
 from embedding_pipeline.sources.config import SourceConfig
 from embedding_pipeline.spaces.config import SpacesConfig
