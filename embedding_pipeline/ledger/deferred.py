@@ -10,9 +10,10 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, select
 
+from embedding_pipeline.ledger.named import named_in
 from embedding_pipeline.records import Account, Digest, Priority, Space
 from embedding_pipeline.state.schema import deferred, spaces
-from embedding_pipeline.state.statements import BATCH, upsert_into
+from embedding_pipeline.state.statements import upsert_into
 
 BUDGET: Final = "budget"
 OUTAGE: Final = "outage"
@@ -132,14 +133,7 @@ def chunk_ids_of(
     connection: Connection, space_id: int, partitions: Sequence[str]
 ) -> dict[str, frozenset[str]]:
     """The chunks of some partitions that are deferred, by partition; asked for together."""
-    c, found = deferred.c, dict[str, set[str]]()
-    for start in range(0, len(partitions), BATCH):
-        query = select(c.partition, c.chunk_id).where(
-            c.space_id == space_id, c.partition.in_(partitions[start : start + BATCH])
-        )
-        for partition, chunk_id in connection.execute(query):
-            found.setdefault(partition, set()).add(chunk_id)
-    return {partition: frozenset(found.get(partition, ())) for partition in partitions}
+    return named_in(connection, deferred, space_id, partitions)
 
 
 def count(connection: Connection, space: Space) -> int:

@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, delete, func, select, update
 
+from embedding_pipeline.ledger.named import named_in
 from embedding_pipeline.records import Account, Digest
 from embedding_pipeline.state.schema import quarantine, spaces
 from embedding_pipeline.state.statements import BATCH, upsert_into
@@ -104,14 +105,7 @@ def chunk_ids_of(
     connection: Connection, space_id: int, partitions: Sequence[str]
 ) -> dict[str, frozenset[str]]:
     """The chunks of some partitions that are in quarantine, by partition; asked for together."""
-    c, found = quarantine.c, dict[str, set[str]]()
-    for start in range(0, len(partitions), BATCH):
-        query = select(c.partition, c.chunk_id).where(
-            c.space_id == space_id, c.partition.in_(partitions[start : start + BATCH])
-        )
-        for partition, chunk_id in connection.execute(query):
-            found.setdefault(partition, set()).add(chunk_id)
-    return {partition: frozenset(found.get(partition, ())) for partition in partitions}
+    return named_in(connection, quarantine, space_id, partitions)
 
 
 def reset_partition(connection: Connection, space_id: int, partition: str, keep: set[str]) -> int:

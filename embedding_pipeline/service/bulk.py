@@ -7,7 +7,7 @@ whatever the number of chunks. Backfills read past the memory tier on purpose.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import chain
@@ -27,6 +27,7 @@ from embedding_pipeline.service.batch import OpenBatch, Rows
 from embedding_pipeline.service.config import WINDOW_BYTES
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.finishing import finish
+from embedding_pipeline.service.fitting import fitting
 from embedding_pipeline.service.outages import no_outage
 from embedding_pipeline.service.places import Place, Places
 from embedding_pipeline.service.preparing import InputRules
@@ -87,14 +88,14 @@ class BulkRun:
         self._on_progress = on_progress
         self._clock = parts.clock
         self._began = self._clock.monotonic()
+        self._window_rows = max(parts.window_bytes // parts.fetcher.terms.row_bytes, 1)
         self._open_rows = 0
         self._places = Places()
         self._pending: list[Item] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()
         self._shrunk = asyncio.Event()
-        self._blocked = False
-        self._at_end = False
+        self._blocked = self._at_end = False
         self._fatal: BaseException | None = None
         self._outage: Deferral | None = parts.hold
         self.tallies: dict[str, Tally] = {}
@@ -170,7 +171,7 @@ class BulkRun:
     async def _intake(self) -> None:
         try:
             async for found in self._source:
-                for works in self._fitting([found] if isinstance(found, WorkBatch) else found):
+                for works in fitting(found, self._window_rows):
                     if rows := sum(map(len, works)):
                         await self._room(rows)
                     if self._fatal is not None:
@@ -185,26 +186,10 @@ class BulkRun:
             if not isinstance(exc, Exception):
                 raise
 
-    @property
-    def _window_rows(self) -> int:
-        width = 4 * self._parts.fetcher.terms.space.native_dimensions
-        return max(self._parts.window_bytes // width, 1)
-
-    def _fitting(self, works: Sequence[WorkBatch]) -> Iterator[Sequence[WorkBatch]]:
-        """The batches in groups that the window can hold; one that is larger goes alone."""
-        start = rows = 0
-        for end, work in enumerate(works):
-            if end > start and rows + len(work) > self._window_rows:
-                yield works[start:end]
-                start, rows = end, 0
-            rows += len(work)
-        if start < len(works):
-            yield works[start:]
-
     async def _room(self, rows: int) -> None:
         """Wait until the window has room for ``rows`` more."""
-        limit = self._window_rows
-        while self._places.open and self._open_rows + rows > limit and self._fatal is None:
+        most = self._window_rows - rows
+        while self._places.open and self._open_rows > most and self._fatal is None:
             self._shrunk.clear()
             self._blocked = True
             self._unblock()

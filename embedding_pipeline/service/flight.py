@@ -39,6 +39,11 @@ class Terms:
     owner_id: str
     patience_seconds: float
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one vector, full and as float32."""
+        return 4 * self.space.native_dimensions
+
 
 @dataclass
 class Flying:
@@ -97,3 +102,11 @@ class Flying:
 
     def _joined(self) -> Vectors:
         return np.concatenate([np.zeros((0, self.width), np.float32), *self.vectors])
+
+
+def without(left: dict[Digest, Item], digests: Sequence[Digest]) -> dict[Digest, Item]:
+    """What of a flight is left once these are decided."""
+    if len(digests) == len(left):  # they are of one flight: all of it
+        return {}
+    gone = set(digests)
+    return {digest: item for digest, item in left.items() if digest not in gone}

@@ -36,7 +36,7 @@ from embedding_pipeline.service.attempts import (
     not_stored,
     waited_ms,
 )
-from embedding_pipeline.service.flight import Flying, Terms
+from embedding_pipeline.service.flight import Flying, Terms, without
 from embedding_pipeline.service.purse import Purse, no_money_left
 from embedding_pipeline.service.retiring import sweep
 from embedding_pipeline.service.work import Deferral, Item, Refusal
@@ -157,7 +157,7 @@ class Books:
         shares, began, terms = _shares(items), flying.began_ms, self._terms
         now = self._now_ms()
         digests = [item.digest for item in items]
-        left = _without(flying.left, digests)
+        left = without(flying.left, digests)
         lost = lost_among(result.attempts)
         flying.known = [*result.attempts, not_stored(result)]
 
@@ -223,7 +223,7 @@ class Books:
         lost, paid = every[flying.booked :], True
         if lost:
             alone = [items[0].digest] if len(items) == 1 else []  # not sent again
-            rest = _without(flying.left, alone).values()
+            rest = without(flying.left, alone).values()
             paid = await self._book(flying, items, lost, list(rest))
         made = calls_of(attempts)
         flying.out, flying.known, flying.booked = (), None, 0
@@ -261,7 +261,7 @@ class Books:
 
     async def refuse(self, flying: Flying, item: Item, refusal: Refusal) -> None:
         """One text is to blame: its claim ends, and the flight goes on without it."""
-        left = _without(flying.left, [item.digest])
+        left = without(flying.left, [item.digest])
 
         def work(connection: Connection) -> None:
             self._regain(connection, flying)
@@ -394,10 +394,3 @@ def _payers(items: Sequence[Item], numbers: Mapping[Account, int]) -> list[int]:
     if len(numbers) == 1:
         return [*numbers.values()] * len(items)
     return [numbers[item.account] for item in items]
-
-
-def _without(left: dict[Digest, Item], digests: Sequence[Digest]) -> dict[Digest, Item]:
-    if len(digests) == len(left):  # they are of one flight: all of it
-        return {}
-    gone = set(digests)
-    return {digest: item for digest, item in left.items() if digest not in gone}

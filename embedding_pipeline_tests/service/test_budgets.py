@@ -16,6 +16,7 @@ from embedding_pipeline.ledger.budgets import Budgets
 from embedding_pipeline.ledger.config import BudgetConfig
 from embedding_pipeline.ledger.standing import Standing
 from embedding_pipeline.records import Account, EmbeddingResult, Usage, digest_of
+from embedding_pipeline.service.flying import Books
 from embedding_pipeline.service.retiring import retire
 from embedding_pipeline.service.work import Item, Landing
 from embedding_pipeline.state import owners, schema
@@ -149,6 +150,29 @@ async def test_a_lost_call_is_booked_before_it_is_made_again(
     books = await books_of(store)
     assert (books.settled, books.unknown, books.requests) == (4, 4, 2)
     assert (await standing(store, limit, clock)).spent_nano == 8 * PRICE
+
+
+async def test_whoever_is_killed_before_it_can_give_up_a_lost_call_owes_nothing_more(
+    store: Store, provider: Provider, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lost call is booked, and there is no money to repeat it: nothing is out any more."""
+    killed = asyncio.Event()
+
+    async def never(*_: object) -> None:
+        killed.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Books, "abandon", never)
+    limit = budgets(all=7)
+    provider.script[0] = TransientProviderError("lost", fault(billed=True))
+    fetcher = open_fetcher(store, retrying(provider, clock), clock, budgets=limit)
+    stuck = asyncio.create_task(collect(fetcher, items("aaaa")))
+    await killed.wait()
+    await store.write(lambda c: retire(c, [fetcher.terms.owner_id]))
+    left = await standing(store, limit, clock)
+    assert (left.spent_nano, left.reserved_nano) == (4 * PRICE, 0)
+    stuck.cancel()
+    await asyncio.gather(stuck, return_exceptions=True)
 
 
 async def test_a_lost_call_is_not_made_again_without_money(
