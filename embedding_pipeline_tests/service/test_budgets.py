@@ -156,13 +156,13 @@ async def test_whoever_is_killed_before_it_can_give_up_a_lost_call_owes_nothing_
     store: Store, provider: Provider, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lost call is booked, and there is no money to repeat it: nothing is out any more."""
-    killed = asyncio.Event()
+    killed, over = asyncio.Event(), asyncio.Event()
 
-    async def never(*_: object) -> None:
+    async def nothing(*_: object) -> None:
         killed.set()
-        await asyncio.Event().wait()
+        await over.wait()
 
-    monkeypatch.setattr(Books, "abandon", never)
+    monkeypatch.setattr(Books, "abandon", nothing)
     limit = budgets(all=7)
     provider.script[0] = TransientProviderError("lost", fault(billed=True))
     fetcher = open_fetcher(store, retrying(provider, clock), clock, budgets=limit)
@@ -171,8 +171,8 @@ async def test_whoever_is_killed_before_it_can_give_up_a_lost_call_owes_nothing_
     await store.write(lambda c: retire(c, [fetcher.terms.owner_id]))
     left = await standing(store, limit, clock)
     assert (left.spent_nano, left.reserved_nano) == (4 * PRICE, 0)
-    stuck.cancel()
-    await asyncio.gather(stuck, return_exceptions=True)
+    over.set()
+    await stuck
 
 
 async def test_a_lost_call_is_not_made_again_without_money(

@@ -1,6 +1,6 @@
 """Groups of batches: all of them, in order, within the window where they can be."""
 
-from itertools import chain
+from itertools import chain, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,10 +19,9 @@ def test_groups_hold_everything_in_order_and_end_only_where_they_must(
     groups = list(fitting(works, rows))
     assert list(chain.from_iterable(groups)) == works
     assert all(groups)
-    for group, after in zip(groups, [*groups[1:], []], strict=True):
-        size = sum(map(len, group))
-        assert size <= rows or len(group) == 1
-        assert not after or size + len(after[0]) > rows
+    assert all(sum(map(len, group)) <= rows or len(group) == 1 for group in groups)
+    for group, after in pairwise(groups):
+        assert sum(map(len, group)) + len(after[0]) > rows
 
 
 def test_a_single_batch_is_a_group() -> None:
