@@ -107,6 +107,7 @@ async def _end_of_the_process(settings: Settings) -> None:
 async def test_a_database_server_that_goes_down_stops_spending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 1.0)
     texts = [text(number) for number in range(400)]
     with server_folder() as folder, ExitStack() as running:
         url = running.enter_context(postgres_in(folder))
