@@ -67,7 +67,7 @@ docs: .venv/dev.stamp  ## write the references anew from the code, and the site:
 
 setup: .venv/run.stamp  ## .venv with what a run needs
 
-DEPLOY := --extra postgres --extra redis --extra celery --extra k8s --extra s3 --extra gcs --extra servers
+DEPLOY := --extra postgres --extra redis --extra celery --extra k8s --extra s3 --extra gcs --extra otel --extra servers
 
 lock: .venv/run.stamp  ## resolve the dependencies anew into the three lock files
 	@test -x .venv/bin/uv || $(PIP) install uv==$(UV_VERSION)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA_VARIABLE = "EMBEDDING_PIPELINE_SHARED_DATA"
 SHARED_DATA = Path(os.environ.get(SHARED_DATA_VARIABLE) or ROOT.parent / "shared" / "data")
 CLOSED_PROXY = "http://127.0.0.1:9"
-FOREIGN_PREFIXES = ("OPENAI_", "AZURE_OPENAI_", "EMBEDDING_PIPELINE_", "DAGSTER_", "HF_")
+FOREIGN_PREFIXES = ("OPENAI_", "AZURE_OPENAI_", "EMBEDDING_PIPELINE_", "DAGSTER_", "HF_", "OTEL_")
 
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile(

@@ -69,6 +69,7 @@ EVERYTHING: dict[str, Any] = {
     "batch_api": {"mode": "off", "deadline_hours": 30, "enqueued_tokens": 100, "min_tokens": 5},
     "alerts": {},
     "logs": {"format": "json"},
+    "traces": {"enabled": True},
     "spaces": {"max_auto_cost_usd": 2, "keep_days": 7, "gate": {"k": 5}},
 }
 

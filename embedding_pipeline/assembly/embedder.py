@@ -5,7 +5,8 @@ Belongs here: choosing and joining. Does not belong here: what a wrapper does (`
 Order of the wrappers, outermost first:
 retrying → fallback → per provider [breaking → stopping at a refused key → limiting → leaf].
 Retrying stands around all providers: nobody waits while another one can answer. With one
-provider there is no fallback.
+provider there is no fallback. Spans, where they are wanted, stand around all of it and
+around each leaf.
 """
 
 import random
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from embedding_pipeline.assembly.parts import build_counter
+from embedding_pipeline.assembly.tracing import build_spans, traced_calls, traced_requests
 from embedding_pipeline.catalog import ModelSpec
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.embedders.base import Embedder
@@ -31,20 +33,25 @@ from embedding_pipeline.state.store import Store
 
 if TYPE_CHECKING:
     from embedding_pipeline.embedders.fallback import Route
+    from embedding_pipeline.embedders.tracing import Spans
 
 DEFAULT_HOST: Final = "https://api.openai.com/v1"
 
 
-def build_embedder(settings: Settings, key: str | None, clock: Clock) -> Embedder:
+def build_embedder(
+    settings: Settings, key: str | None, clock: Clock, *, run_id: str = ""
+) -> Embedder:
     """The model's embedder in its wrappers. Nothing is loaded or connected yet.
 
     Raises:
-        ConfigurationError: the model needs a key and there is none.
+        ConfigurationError: the model needs a key and there is none; or traces are wanted, and
+            what sends them is not installed.
     """
     spec = settings.model_spec
     if spec.is_local:
         return build_local(settings, spec.name)
-    return _remote(settings, spec, key, clock)
+    spans = build_spans(settings)
+    return traced_requests(_remote(settings, spec, key, clock, spans), spans, run_id)
 
 
 def build_local(settings: Settings, model: str) -> Embedder:
@@ -63,13 +70,15 @@ def build_local(settings: Settings, model: str) -> Embedder:
     return LocalEmbedder(count)
 
 
-def _remote(settings: Settings, spec: ModelSpec, key: str | None, clock: Clock) -> Embedder:
+def _remote(
+    settings: Settings, spec: ModelSpec, key: str | None, clock: Clock, spans: "Spans | None"
+) -> Embedder:
     from embedding_pipeline.embedders.fallback import Fallback
     from embedding_pipeline.embedders.retrying import Retrying
 
     first, *others = in_order(settings)
-    routes = [_route(settings, spec, first, key, clock)]
-    routes += [_route(settings, spec, other, _key(other), clock) for other in others]
+    routes = [_route(settings, spec, first, key, clock, spans)]
+    routes += [_route(settings, spec, other, _key(other), clock, spans) for other in others]
     asked = Fallback(_vouched_for(settings, routes, clock)) if others else routes[0].breaking
     return Retrying(asked, settings.retry, clock, random.Random())  # noqa: S311 - jitter
 
@@ -85,7 +94,12 @@ def _vouched_for(settings: Settings, routes: "list[Route]", clock: Clock) -> "li
 
 
 def _route(
-    settings: Settings, spec: ModelSpec, provider: ProviderConfig, key: str | None, clock: Clock
+    settings: Settings,
+    spec: ModelSpec,
+    provider: ProviderConfig,
+    key: str | None,
+    clock: Clock,
+    spans: "Spans | None",
 ) -> "Route":
     """One provider's own chain."""
     from embedding_pipeline.circuit import BreakerConfig
@@ -111,7 +125,8 @@ def _route(
         max_connections=settings.limits.max_in_flight,
         clock=clock,
     )
-    stopping = Stopping(Limiting(leaf, build_limiter(settings, clock, provider)), clock)
+    called = traced_calls(leaf, spans, provider, base_url(provider) or DEFAULT_HOST)
+    stopping = Stopping(Limiting(called, build_limiter(settings, clock, provider)), clock)
     return Route(provider.name, Breaking(stopping, provider.name, BreakerConfig(), clock), stopping)
 
 

@@ -71,7 +71,7 @@ class EmbeddingService(ServiceCore):
         clock = clock or SystemClock()
         chosen = settings or load_settings(_named(model, max_retries, batch_size))
         key = api_key or _key(chosen)
-        embedder = build_embedder(chosen, key, clock)
+        embedder = build_embedder(chosen, key, clock, run_id=run_id)
         tiers = near_tiers(chosen, clock)
         store = Store(chosen.state, clock)
         super().__init__(service_config(chosen, run_id), store, embedder, clock, tiers)

@@ -1,4 +1,4 @@
-"""The settings of providers, retries and the circuit breaker.
+"""The settings of providers, retries and traces.
 
 Belongs here: what a user may set, with its bounds. Does not belong here: reading the
 environment or files (``settings``), or acting on any of it.
@@ -49,3 +49,10 @@ class RetryConfig(_Config):
 
     timeout_seconds: float = Field(120, gt=0)
     """Deadline of one attempt, from the first byte sent to the last byte read."""
+
+
+class TracesConfig(_Config):
+    """Whether requests leave spans; where to is what OpenTelemetry's own variables say."""
+
+    enabled: bool = False
+    """A span for each request and each call, by OTLP over HTTP; needs the extra ``otel``."""

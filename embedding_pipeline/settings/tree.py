@@ -39,7 +39,7 @@ from embedding_pipeline.cache.config import CacheConfig
 from embedding_pipeline.catalog import DEFAULT_MODEL, ModelSpec, find_model
 from embedding_pipeline.chunking.config import ChunkingConfig
 from embedding_pipeline.dedup.config import DedupConfig
-from embedding_pipeline.embedders.config import ProviderConfig, RetryConfig
+from embedding_pipeline.embedders.config import ProviderConfig, RetryConfig, TracesConfig
 from embedding_pipeline.embedders.local_models import PREFIX as LOCAL_PREFIX
 from embedding_pipeline.embedders.local_models import (
     LocalModel,
@@ -140,6 +140,7 @@ class Settings(BaseSettings):
     spaces: SpacesConfig = SpacesConfig()
     alerts: AlertsConfig = AlertsConfig()
     logs: LogsConfig = LogsConfig()
+    traces: TracesConfig = TracesConfig()
 
     _base: Path = PrivateAttr(default_factory=Path.cwd)
 
