@@ -108,8 +108,15 @@ def _explain(place: str, exc: Exception) -> str:
 
 def distrusts(error: BaseException | None) -> bool:
     """Whether a connection failed since the server's certificate is not one we trust."""
+    return comes_from(error, ssl.SSLCertVerificationError)
+
+
+def comes_from(
+    error: BaseException | None, kinds: type[BaseException] | tuple[type[BaseException], ...]
+) -> bool:
+    """Whether it is one of ``kinds``, or anything behind it is: clients wrap what they meet."""
     while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
+        if isinstance(error, kinds):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -116,3 +116,15 @@ def configured_launcher() -> RunLauncher | None:
     """The run launcher of the instance in ``DAGSTER_HOME``; nothing else of it is opened."""
     home = os.environ.get("DAGSTER_HOME", "")
     return InstanceRef.from_dir(home).run_launcher if home else None
+
+
+def history_is_away(error: BaseException) -> bool:
+    """Whether the database of Dagster's history did not answer, which may pass.
+
+    Dagster lets its driver's errors through, or says that it has tried too often; it documents
+    neither.
+    """
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    away = isinstance(error, OperationalError | InterfaceError)
+    return away or type(error).__name__ == "DagsterPostgresException"

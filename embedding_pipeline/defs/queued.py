@@ -7,14 +7,14 @@ Does not belong here: running anything in this process (``launch``).
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import uuid4
 
 import dagster as dg
 
 from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.defs import backfills
-from embedding_pipeline.defs.compat import BACKFILL_RUN_TAG, days_of_run
+from embedding_pipeline.defs.compat import BACKFILL_RUN_TAG, days_of_run, history_is_away
 from embedding_pipeline.defs.graph import build_graph
 from embedding_pipeline.defs.instance import open_instance
 from embedding_pipeline.defs.launch import (
@@ -26,12 +26,17 @@ from embedding_pipeline.defs.launch import (
     select_days,
 )
 from embedding_pipeline.defs.outcomes import RunOutcome, outcome_of
-from embedding_pipeline.errors import ConfigurationError
+from embedding_pipeline.errors import ConfigurationError, StateUnreachable
 
 if TYPE_CHECKING:
     from embedding_pipeline.settings.tree import Settings
 
+T = TypeVar("T")
+
 POLL_SECONDS: Final = 2.0
+PATIENCE_SECONDS: Final = 300.0
+"""How long the database of Dagster's history may be away while a backfill is waited for."""
+
 HEARTBEAT_SECONDS: Final = 300.0
 DAEMON: Final = "BACKFILL"
 
@@ -107,17 +112,47 @@ async def wait(
     clock: Clock | None = None,
     on_count: OnCount | None = None,
 ) -> BackfillOutcome:
-    """Wait until a backfill has ended, as long as that takes, and read what came of it."""
+    """Wait until a backfill has ended, as long as that takes, and read what came of it.
+
+    Raises:
+        StateUnreachable: Dagster's history has been away for ``PATIENCE_SECONDS``.
+    """
     clock = clock or SystemClock()
     told = (-1, -1)
     with open_instance(settings, home) as instance:
-        while backfills.is_active(instance, queued.backfill_id):
-            count = _count(instance, queued.backfill_id)
+        while count := await enduring(lambda: _under_way(instance, queued), clock):
             if on_count is not None and count != told:
                 on_count(*count)
             told = count
             await clock.sleep(POLL_SECONDS)
-        return outcome(instance, queued)
+        return await enduring(lambda: outcome(instance, queued), clock)
+
+
+async def enduring(look: Callable[[], T], clock: Clock) -> T:
+    """What ``look`` finds, once the database answers: it may be restarted meanwhile.
+
+    Raises StateUnreachable after ``PATIENCE_SECONDS``.
+    """
+    began = clock.monotonic()
+    while True:
+        try:
+            return look()
+        except Exception as error:
+            if not history_is_away(error):
+                raise
+            if clock.monotonic() - began >= PATIENCE_SECONDS:
+                raise StateUnreachable(
+                    "Dagster's history cannot be reached any more; start its database. The "
+                    "backfill goes on by itself: run this command again to see what came of it"
+                ) from error
+        await clock.sleep(POLL_SECONDS)
+
+
+def _under_way(instance: dg.DagsterInstance, queued: Queued) -> tuple[int, int] | None:
+    """How many runs of how many have ended; None when the backfill has."""
+    if not backfills.is_active(instance, queued.backfill_id):
+        return None
+    return _count(instance, queued.backfill_id)
 
 
 def outcome(instance: dg.DagsterInstance, queued: Queued) -> BackfillOutcome:

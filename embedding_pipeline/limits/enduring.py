@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from embedding_pipeline.clock import Clock
-from embedding_pipeline.errors import StateError
+from embedding_pipeline.errors import StateUnreachable
 from embedding_pipeline.limits.base import LimitStore
 from embedding_pipeline.limits.protocol import Answer, Ask, Terms
 from embedding_pipeline.limits.state import State
@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS: Final = 120.0
 """Longest outage that is waited out: a restart, or a standby taking over."""
+
+FIRST_SECONDS: Final = 30.0
+"""The same for a store that has not answered yet: perhaps there is none at that address."""
 
 PAUSES: Final = (0.25, 5.0)
 """First and longest pause between two tries."""
@@ -31,7 +34,7 @@ class Enduring(LimitStore):
     Args:
         wrapped: the store; closed with this.
         clock: time.
-        patience_seconds: longest outage that is waited out.
+        patience_seconds: longest outage that is waited out, once it has answered.
     """
 
     def __init__(
@@ -39,14 +42,17 @@ class Enduring(LimitStore):
     ) -> None:
         self._wrapped = wrapped
         self._clock = clock
-        self._patience = patience_seconds
+        self._patience = min(FIRST_SECONDS, patience_seconds)
+        self._patience_later = patience_seconds
 
     async def exchange(self, key: str, terms: Terms, ask: Ask) -> Answer:
         pause, began = PAUSES[0], self._clock.monotonic()
         while True:
             try:
-                return await self._wrapped.exchange(key, terms, ask)
-            except StateError as exc:
+                answer = await self._wrapped.exchange(key, terms, ask)
+                self._patience = self._patience_later
+                return answer
+            except StateUnreachable as exc:
                 waited = self._clock.monotonic() - began
                 if not ask.wants or waited >= self._patience:
                     raise

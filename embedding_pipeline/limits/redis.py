@@ -11,11 +11,11 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from embedding_pipeline.errors import ConfigurationError, MissingExtra, StateError
+from embedding_pipeline.errors import ConfigurationError, MissingExtra, StateError, StateUnreachable
 from embedding_pipeline.limits.base import LimitStore
 from embedding_pipeline.limits.protocol import Answer, Ask, Terms
 from embedding_pipeline.limits.state import State, from_json
-from embedding_pipeline.remote import DISTRUSTED, distrusts
+from embedding_pipeline.remote import DISTRUSTED, comes_from, distrusts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -54,6 +54,11 @@ class RedisLimits(LimitStore):
                 "redis_url is not a Redis URL; write it like redis://host:6379/0"
             ) from exc
         self._error = exceptions.RedisError
+        self._refusals = (
+            exceptions.AuthenticationError,
+            exceptions.AuthorizationError,
+            exceptions.NoPermissionError,
+        )
         self._script = self._redis.register_script(script())
         self._where = urlsplit(url).hostname or urlsplit(url).path
 
@@ -78,9 +83,11 @@ class RedisLimits(LimitStore):
         await self._redis.aclose()
 
     def _failed(self, exc: Exception) -> StateError:
+        """Unreachable is what may pass by itself: neither distrust nor a refused login does."""
         if distrusts(exc):
             return StateError(f"rate limits in Redis at {self._where}: {DISTRUSTED}")
-        return StateError(
+        kind = StateError if comes_from(exc, self._refusals) else StateUnreachable
+        return kind(
             f"rate limits in Redis at {self._where}: {type(exc).__name__}; check redis_url, "
             "and that the server runs and lets us write"
         )

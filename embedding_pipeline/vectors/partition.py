@@ -5,10 +5,12 @@ file system say into a DataError with a remedy. Does not belong here: where file
 (``datasets``), how one is written (``writing``).
 """
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,12 @@ from embedding_pipeline.vectors.storage import Storage, Writable
 from embedding_pipeline.vectors.writing import PartitionWriter, refuse_nulls
 
 BATCH_ROWS = 1024
+
+_REMEDIES: Final = {
+    errno.ENOSPC: "the disk is full; free space and run it again: what is done stays",
+    errno.EDQUOT: "the quota is used up; free space and run it again: what is done stays",
+    errno.EFBIG: "files may not be so large here (ulimit -f); what is done stays",
+}
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,8 @@ class PartitionFile:
         if isinstance(error, StorageError):
             return f"{self.asset} {self.day}: {error}"
         if isinstance(error, OSError) and error.strerror:
-            return f"{self.asset} {self.day}: {self.location} cannot be used: {error.strerror}"
+            why = _REMEDIES.get(error.errno or 0, error.strerror)
+            return f"{self.asset} {self.day}: {self.location} cannot be used: {why}"
         detail = str(error).partition("\n")[0][:200]
         return f"{self.asset} {self.day}: {self.location} is damaged ({detail}); {self.remedy}"
 

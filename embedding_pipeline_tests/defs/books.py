@@ -38,12 +38,12 @@ def figures(event: dg.AssetMaterialization) -> dict[str, float]:
 
 
 def check_statuses(
-    instance: dg.DagsterInstance, asset: str, check: str
+    instance: dg.DagsterInstance, asset: str, check: str, limit: int = 100
 ) -> Mapping[str | None, list[str]]:
     """Every record of a check, by partition, newest first."""
     key = dg.AssetCheckKey(dg.AssetKey(asset), check)
     found: dict[str | None, list[str]] = {}
-    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=100):
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit):
         found.setdefault(record.partition, []).append(record.status.value)
     return found
 

@@ -1,5 +1,6 @@
 """Whether a run on a Celery worker is alive: the verdict, and the account behind it."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,10 +80,12 @@ def test_workers_and_launcher_read_one_configuration(
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql+psycopg2://unused@/unused")
     launcher = configured_launcher()
     assert isinstance(launcher, WatchedCeleryRunLauncher)
-    from embedding_pipeline.defs.celery_app import app, build_app
+    from embedding_pipeline.defs.celery_app import NEEDED_BY_RUNS, app, build_app, share
 
     assert {"execute_job", "resume_job"} <= set(app.tasks)
     assert app.conf.broker_url == launcher.celery.conf.broker_url == broker
+    share(["there_is_no_such_extra"])
+    assert set(NEEDED_BY_RUNS) <= sys.modules.keys(), "runs share what their worker has imported"
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     with pytest.raises(ConfigurationError, match="deploy/dagster"):
         build_app()

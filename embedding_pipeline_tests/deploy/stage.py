@@ -33,7 +33,7 @@ from embedding_pipeline_tests.fake_openai.server import KEY
 FIRST = date(2026, 1, 1)
 MODEL = "text-embedding-3-small"
 PROGRAM = (sys.executable, "-c", "from embedding_pipeline.cli import main; main()")
-PATIENCE = 600.0
+PATIENCE = 1800.0
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,8 @@ class Shape:
         return own + common + [("capped", f"capped text {n} of {day}") for n in range(self.capped)]
 
     def distinct(self) -> set[str]:
-        """Every text of the open project."""
-        every = (pair for day in self.names for pair in self.texts(day))
-        return {text for project, text in every if project == "open"}
+        """Every text, of every project."""
+        return {text for day in self.names for _, text in self.texts(day)}
 
 
 @dataclass(frozen=True)
@@ -112,16 +111,19 @@ class Stage:
             finally:
                 running.kill()
 
-    def ended(self, running: "subprocess.Popen[str]") -> dict[str, Any]:
+    def ended(self, running: "subprocess.Popen[str]", remedy: str = "") -> dict[str, Any]:
         """What a backfill says at its end.
 
-        Raises AssertionError unless every day is done, but for what a budget has no room for.
+        Raises AssertionError unless every day is done, but for what a budget has no room for;
+        or, where there is a ``remedy``, says that.
         """
         out, _ = running.communicate(timeout=PATIENCE)
         said = (self.root / "backfill.err").read_text()
         assert running.returncode in (0, 1), f"{out}\n{said}\n{self.logs()}"
         found = dict(json.loads(out))
         bad = {day: why for day, why in found["failed"].items() if "are deferred" not in why}
+        if remedy:
+            bad = {day: why for day, why in bad.items() if remedy not in why}
         made = {row["date"] for row in found["days"]} | set(found["failed"])
         assert not bad, f"{bad}\n{said}\n{self.logs()}"
         assert made == set(self.shape.names), f"{out}\n{said}\n{self.logs()}"
@@ -132,6 +134,17 @@ class Stage:
         done = self.run(*arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def without_budgets(self) -> None:
+        """Somebody grants what the projects need."""
+        path = self.root / "pipeline.yaml"
+        settings = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({**settings, "budgets": []}))
+
+    def here(self) -> None:
+        """A backfill of all days in this one process, as a person asks for it. All succeed."""
+        first, last = self.shape.names[0], self.shape.names[-1]
+        self.must("backfill", "--wait", "--start", first, "--end", last)
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
@@ -250,26 +263,31 @@ def kill(*pids: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def must_keep(stage: Stage) -> None:
+    """Limits and budgets, at any time after a backfill. Raises AssertionError."""
+    books = stage.api.books
+    assert books.statuses["429"] == 0, books.statuses
+    for budget in json.loads(stage.must("budget", "--json"))["budgets"]:
+        assert budget["spent_nano_usd"] <= budget["limit_nano_usd"], budget
+        assert budget["reserved_nano_usd"] == 0, budget
+
+
 def must_hold(stage: Stage, billed_again: int = 0) -> dict[str, Any]:
-    """Limits, budgets, single flight and conservation. Raises AssertionError.
+    """Limits, single flight and conservation, once every day is whole. Raises AssertionError.
 
     Args:
         stage: after a backfill.
         billed_again: texts that may have been billed twice: what was in flight at kills.
     """
+    must_keep(stage)
     books, shape = stage.api.books, stage.shape
-    assert books.statuses["429"] == 0, books.statuses
     missing = [text for text in shape.distinct() if not books.times_billed(text)]
     assert not missing, missing[:3]
     assert books.billed_twice <= billed_again, f"{books.billed_twice} texts were billed again"
-    budgets = json.loads(stage.must("budget", "--json"))["budgets"]
-    for budget in budgets:
-        assert budget["spent_nano_usd"] <= budget["limit_nano_usd"], budget
-        assert budget["reserved_nano_usd"] == 0, budget
     with stage.instance() as instance:
         for asset, checks in CHECKS.items():
-            for check in set(checks) - ({"within_budget"} if budgets else set()):
-                found = check_statuses(instance, asset, check)
+            for check in checks:
+                found = check_statuses(instance, asset, check, limit=10 * shape.days)
                 bad = [day for day in shape.names if found.get(day, [""])[0] != "SUCCEEDED"]
                 assert not bad, (check, bad)
     spent = sum(row["cost_nano_usd"] for row in json.loads(stage.must("costs", "--json")))

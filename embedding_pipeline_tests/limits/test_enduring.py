@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from embedding_pipeline.errors import StateError
-from embedding_pipeline.limits.enduring import PATIENCE_SECONDS, Enduring
+from embedding_pipeline.limits.enduring import FIRST_SECONDS, PATIENCE_SECONDS, Enduring
 from embedding_pipeline.limits.protocol import Ask, Terms, Want
 from embedding_pipeline.limits.redis import RedisLimits
 from embedding_pipeline_tests.clock import FakeClock
@@ -46,10 +46,29 @@ async def test_a_restart_is_waited_out_with_one_warning(caplog: pytest.LogCaptur
 
 
 async def test_the_wait_has_an_end(clock: FakeClock) -> None:
+    with server_folder() as folder:
+        with redis_in(folder):
+            limits = Enduring(RedisLimits(f"unix://{folder}/redis.sock"), clock)
+            await limits.exchange("k", TERMS, WANTS)
+        with pytest.raises(StateError, match="check redis_url"):
+            await limits.exchange("k", TERMS, WANTS)
+        await limits.aclose()
+    assert PATIENCE_SECONDS <= clock.elapsed <= PATIENCE_SECONDS + 5
+
+
+async def test_a_server_that_never_answered_is_not_waited_for_so_long(clock: FakeClock) -> None:
     limits = Enduring(RedisLimits("unix:///nowhere/redis.sock"), clock)
     with pytest.raises(StateError, match="check redis_url"):
         await limits.exchange("k", TERMS, WANTS)
-    assert PATIENCE_SECONDS <= clock.elapsed <= PATIENCE_SECONDS + 5
+    assert FIRST_SECONDS <= clock.elapsed <= FIRST_SECONDS + 5 < PATIENCE_SECONDS
+    await limits.aclose()
+
+
+async def test_a_refused_login_is_no_outage(redis_url: str, clock: FakeClock) -> None:
+    limits = Enduring(RedisLimits(redis_url.replace("unix://", "unix://nobody:wrong@")), clock)
+    with pytest.raises(StateError, match="lets us write"):
+        await limits.exchange("k", TERMS, WANTS)
+    assert clock.sleeps == []
     await limits.aclose()
 
 

@@ -15,7 +15,10 @@ import pytest
 
 from embedding_pipeline.cache.redis import measure, redis_client
 from embedding_pipeline.errors import StateError
+from embedding_pipeline.limits.enduring import Enduring
 from embedding_pipeline.limits.redis import RedisLimits
+from embedding_pipeline_tests.clock import FakeClock
+from embedding_pipeline_tests.limits.test_enduring import TERMS, WANTS
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +57,9 @@ async def behind_tls(socket: str, made: Path, key: Path) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def test_redis_is_trusted_by_its_ca_and_by_no_other(redis_url: str, tmp_path: Path) -> None:
+async def test_redis_is_trusted_by_its_ca_and_by_no_other(
+    redis_url: str, tmp_path: Path, clock: FakeClock
+) -> None:
     made, key = certificate(tmp_path, "ours")
     other, _ = certificate(tmp_path, "other")
     async with behind_tls(redis_url.removeprefix("unix://"), made, key) as port:
@@ -63,7 +68,8 @@ async def test_redis_is_trusted_by_its_ca_and_by_no_other(redis_url: str, tmp_pa
         assert await right.states() == {}
         assert (await measure(redis_client(f"{address}{made}"))).where == "localhost"
         with pytest.raises(StateError, match=r"rate limits .* not trusted; name the CA's file"):
-            await wrong.states()
+            await Enduring(wrong, clock).exchange("k", TERMS, WANTS)
+        assert clock.sleeps == [], "that does not pass by itself"
         with pytest.raises(StateError, match=r"cache .* not trusted; name the CA's file"):
             await measure(redis_client(f"{address}{other}"))
         await right.aclose()

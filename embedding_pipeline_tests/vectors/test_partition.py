@@ -1,5 +1,7 @@
 """Reading and writing one partition: streamed, checked, never half."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -72,6 +74,16 @@ def test_what_is_written_is_read(datasets: Datasets) -> None:
     write_raw(datasets, DAY, CHUNKS)
     assert read(datasets.raw_chunks(DAY)).to_batches() == [chunk_batch(CHUNKS)]
     assert datasets.raw_chunks(DAY).rows() == 20
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [(errno.ENOSPC, "the disk is full; free space"), (errno.EIO, "output error")]
+)
+def test_what_a_person_can_do_about_a_disk_is_said(
+    datasets: Datasets, code: int, says: str
+) -> None:
+    with pytest.raises(DataError, match=says), datasets.raw_chunks(DAY).edge():
+        raise OSError(code, os.strerror(code))
 
 
 def test_an_empty_partition_is_a_file_with_its_columns(datasets: Datasets) -> None:
@@ -238,7 +250,7 @@ def test_a_disk_that_takes_no_more_is_an_error_in_words(datasets: Datasets) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"raw_chunks {DAY}: ")
     assert "cannot be used: " in done.stdout
-    assert "File too large" in done.stdout
+    assert "ulimit -f" in done.stdout
     assert [path.name for path in (datasets.root / "raw_chunks").iterdir()] == [f"{DAY}.parquet"]
     assert datasets.raw_chunks(DAY).rows() == 20
 
