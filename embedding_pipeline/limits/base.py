@@ -20,11 +20,11 @@ class LimitStore(ABC):
 
     @abstractmethod
     async def exchange(self, key: str, terms: Terms, ask: Ask) -> Answer:
-        """Take part in the state of ``key``. Raises StateError."""
+        """Take part in the state of ``key``. Raises StateError and ConfigurationError."""
 
     @abstractmethod
     async def states(self) -> Mapping[str, State]:
-        """Every key's state as it was last written, for reports. Raises StateError."""
+        """Every key's state as it was last written, for reports. Raises as ``exchange``."""
 
     async def aclose(self) -> None:
         """Give connections back. Safe to call twice."""

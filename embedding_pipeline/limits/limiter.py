@@ -18,6 +18,7 @@ from typing import Final
 
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.errors import (
+    ConfigurationError,
     EmbeddingPipelineError,
     NoPermit,
     ProviderFault,
@@ -185,7 +186,7 @@ class Limiter:
         if self._spoke:
             self._waiting.clear()
             self._out, self._spoke = (0, 0), False
-            with suppress(StateError):  # what is not told now expires by itself
+            with suppress(StateError, ConfigurationError):  # what is not told now expires by itself
                 await self._store.exchange(self.key, self._terms, self._compose([]))
         await self._store.aclose()
 
@@ -300,6 +301,9 @@ class Limiter:
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             if waiter.permit.done():
+                continue
+            if isinstance(exc, ConfigurationError):  # no time and no other provider cures it
+                waiter.permit.set_exception(exc)
                 continue
             error = NoPermit(f"no permit to call {self._provider}: {exc}", self._fault)
             error.__cause__ = exc

@@ -82,10 +82,10 @@ class RedisLimits(LimitStore):
     async def aclose(self) -> None:
         await self._redis.aclose()
 
-    def _failed(self, exc: Exception) -> StateError:
+    def _failed(self, exc: Exception) -> ConfigurationError | StateError:
         """Unreachable is what may pass by itself: neither distrust nor a refused login does."""
         if distrusts(exc):
-            return StateError(f"rate limits in Redis at {self._where}: {DISTRUSTED}")
+            return ConfigurationError(f"rate limits in Redis at {self._where}: {DISTRUSTED}")
         kind = StateError if comes_from(exc, self._refusals) else StateUnreachable
         return kind(
             f"rate limits in Redis at {self._where}: {type(exc).__name__}; check redis_url, "

@@ -16,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from embedding_pipeline.errors import MissingExtra
+from embedding_pipeline.state.trust import distrust
 
 DRIVER: Final = "postgresql+psycopg"
 CONNECT_SECONDS: Final = 10
@@ -106,6 +107,15 @@ def is_away(exc: DBAPIError) -> bool:
         return str(state).startswith(("57P", "08"))
     link = getattr(exc.orig, "pgconn", None)
     return link is not None and not (link.needs_password or link.used_password)
+
+
+def distrusted(exc: DBAPIError) -> str | None:
+    """Why its certificate is not believed, and what to do; None where it is something else.
+
+    Asks the server again: not for the thread of an event loop.
+    """
+    link = getattr(exc.orig, "pgconn", None)
+    return None if link is None or getattr(exc.orig, "sqlstate", None) else distrust(link)
 
 
 def _no_connection(error: Any) -> str:

@@ -157,14 +157,10 @@ class Store:
 
     def _transact(self, work: Callable[[Connection], T], exclusive: bool, rows: bool = False) -> T:
         with ExitStack() as stack:
-            try:
+            with _entering(self.url):
                 connection = stack.enter_context(self._engine.connect())
                 connection.execution_options(exclusive=exclusive, rows=rows, beside=self.beside)
                 stack.enter_context(connection.begin())
-            except DBAPIError as exc:
-                if postgres.is_away(exc):
-                    raise StateUnreachable(f"state store {self.where}: {_reason(exc)}") from exc
-                raise
             return work(connection)
 
     def _edge(self) -> AbstractContextManager[None]:
@@ -185,12 +181,28 @@ def schema_of(url: str) -> int:
     """
     engine = _engine(url)
     try:
-        with _edge(url), engine.connect() as connection:
+        with _edge(url), _entering(url), engine.connect() as connection:
             connection.execution_options(exclusive=False)
             with connection.begin():
                 return version_of(connection)
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _entering(url: str) -> Iterator[None]:
+    """Where a server does not let us begin: it is away, or not the one that we trust.
+
+    Blocks: it may be asked for its certificate.
+    """
+    try:
+        yield
+    except DBAPIError as exc:
+        if not postgres.is_away(exc):
+            raise
+        if why := postgres.distrusted(exc):  # no time cures that
+            raise StateError(f"state store {_where(url)}: {why}") from exc
+        raise StateUnreachable(f"state store {_where(url)}: {_reason(exc)}") from exc
 
 
 @contextmanager
