@@ -18,7 +18,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ui simulate mutate lint format bench docs lock clean cluster cluster-stop cluster-status
+.PHONY: help setup demo test ui simulate mutate lint format bench docs lock sbom audit clean cluster cluster-stop cluster-status
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -79,6 +79,12 @@ lock: .venv/run.stamp  ## resolve the dependencies anew into the three lock file
 	    --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
 	  || exit 1; \
 	done
+
+sbom: .venv/dev.stamp .venv/deploy.stamp  ## what a deployment installs, with versions, hashes and licences: build/sbom.json
+	@.venv/bin/python -m deploy.sbom build/sbom.json
+
+audit: .venv/dev.stamp  ## known weaknesses of what is locked, by OSV; needs a network, and says so
+	@.venv/bin/python -m deploy.audit
 
 clean:  ## remove .venv and every cache; data stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
