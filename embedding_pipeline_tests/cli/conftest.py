@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from embedding_pipeline_tests.fake_openai.fixtures import fake_openai
 __all__ = ["fake_openai"]
 
 PROGRAM = (sys.executable, "-c", "from embedding_pipeline.cli import main; main()")
-SECONDS = 240
+SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,30 @@ FILES = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    """An empty working directory."""
+    """An empty working directory, whose commands run in this process."""
+    from embedding_pipeline_tests.cli.inside import InsideFolder
+
+    return InsideFolder(tmp_path)
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Folder:
+    """The same, whose commands are processes, where that is the point."""
     return Folder(tmp_path)
 
 
+@pytest.fixture
+def done(three_days: Folder, tmp_path: Path) -> Folder:
+    """A folder of the test's own in which three days were embedded with the local model."""
+    from embedding_pipeline_tests.cli.inside import InsideFolder
+
+    return InsideFolder(Path(shutil.copytree(three_days.path, tmp_path / "done")))
+
+
 @pytest.fixture(scope="session")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A folder in which three days were embedded with the local model. Only for reading."""
-    folder = Folder(tmp_path_factory.mktemp("done")).settings(**FILES)
+def three_days(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """What ``done`` is copied from: nothing else may touch it, since tests come in any order."""
+    folder = Folder(tmp_path_factory.mktemp("three-days")).settings(**FILES)
     folder.rows("2026-01-01", "The cat sleeps on the sofa.", "How to parse a date.", BUS)
     folder.rows("2026-01-02", "Stocks fell on Monday.", "STOCKS  fell on monday.")
     folder.rows("2026-01-03", BUS, "word " * 9000)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from embedding_pipeline_tests.cli.conftest import FILES, Folder
+from embedding_pipeline_tests.cli.conftest import FILES, SECONDS, Folder
 from embedding_pipeline_tests.fake_openai.fixtures import (  # noqa: F401 - fixtures
     fake_openai_process,
     fake_openai_server,
@@ -28,11 +28,11 @@ def at_openai(folder: Folder, fake_openai_process: FakeProcess) -> dict[str, str
 
 
 def test_the_counts_are_told_and_a_second_run_pays_nothing(
-    folder: Folder,
+    outside: Folder,
     at_openai: dict[str, str],
     fake_openai_process: FakeProcess,  # noqa: F811
 ) -> None:
-    first = folder.run(*RANGE, "--wait", "--json", **at_openai)
+    first = outside.run(*RANGE, "--wait", "--json", **at_openai)
     assert first.returncode == 0, first.stderr
     told: dict[str, Any] = json.loads(first.stdout)
     assert told["success"]
@@ -44,7 +44,7 @@ def test_the_counts_are_told_and_a_second_run_pays_nothing(
     assert told["input_tokens"] == books.tokens
     assert told["cost_nano_usd"] == books.tokens * 20
 
-    again = folder.run(*RANGE, "--wait", **at_openai)
+    again = outside.run(*RANGE, "--wait", **at_openai)
     assert again.returncode == 0, again.stderr
     assert "3 of 3 days are done. 0 texts embedded in 0 requests" in again.stdout
     assert fake_openai_process.books.tokens == books.tokens
@@ -82,9 +82,8 @@ def test_without_wait_the_work_goes_on_in_the_background(
     assert result.returncode == 0, result.stderr
     assert "Started as process" in result.stdout
     log = folder.path / ".embedding_pipeline" / "logs" / "backfill.log"
-    for _ in range(600):
-        if "days are done" in log.read_text():
-            break
+    deadline = time.monotonic() + SECONDS
+    while "days are done" not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert "3 of 3 days are done" in log.read_text()
 
@@ -94,19 +93,19 @@ def test_ctrl_c_ends_it_with_one_line_and_what_is_finished_is_kept(
     at_openai: dict[str, str],
     fake_openai_process: FakeProcess,  # noqa: F811
 ) -> None:
-    fake_openai_process.option(latency=60.0)
+    fake_openai_process.option(latency=600.0)
     with folder.start(*RANGE, "--wait", **at_openai) as running:
         assert running.stderr is not None
         for line in running.stderr:
             if line.startswith("0 of "):
                 break
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + SECONDS
         while fake_openai_process.books.in_flight == 0 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert fake_openai_process.books.in_flight > 0
         running.send_signal(signal.SIGINT)
         told = running.stderr.read()
-        assert running.wait(60) == 130
+        assert running.wait(600) == 130
     assert told.splitlines()[-1].startswith("Interrupted.")
     assert "Traceback" not in told
     assert len(list((folder.path / ".embedding_pipeline" / "deduped_chunks").iterdir())) == 3

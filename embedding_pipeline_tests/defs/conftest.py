@@ -27,6 +27,9 @@ from embedding_pipeline_tests.fake_openai.process import FakeProcess
 from embedding_pipeline_tests.fake_openai.server import KEY
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04")
+PATIENCE = 600.0
+"""Seconds until a process is given up; it ends when it is done."""
+
 ROWS = 12
 DISTINCT = 10
 """Of the twelve rows of a day, ten are distinct, and two copies of the first."""
@@ -91,7 +94,7 @@ class Project:
             raise_on_error=False,
         )
 
-    def command(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``python -m …`` in the project's folder, with its instance."""
         return subprocess.run(
             [sys.executable, "-m", *arguments],
@@ -99,7 +102,7 @@ class Project:
             env={**os.environ, "DAGSTER_HOME": str(self.root)},
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=PATIENCE,
             check=False,
         )
 

@@ -93,7 +93,7 @@ def test_a_backfill_of_the_job_is_run_by_a_real_daemon(project: Project) -> None
     queued = project.command(*job, "--partitions", days, "--noprompt")
     assert queued.returncode == 0, queued.stderr[-2000:]
     with the_instance(project) as instance, daemon(project):
-        deadline = monotonic() + 300
+        deadline = monotonic() + 600
         while not all(run.is_finished for run in instance.get_runs()) and monotonic() < deadline:
             sleep(0.5)
         statuses = [run.status.value for run in instance.get_runs()]

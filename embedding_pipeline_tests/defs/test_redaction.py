@@ -14,11 +14,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from embedding_pipeline_tests.defs.conftest import DAYS, Project
+from embedding_pipeline_tests.defs.conftest import DAYS, PATIENCE, Project
 from embedding_pipeline_tests.defs.test_commands import MATERIALIZE, MODULE
 from embedding_pipeline_tests.fake_openai.server import KEY
 
-SECONDS = 600
 TEXT = "zebra-in-the-lighthouse"
 WRONG_KEY = "sk-wrong-key-of-a-giraffe-0123456789"
 MARKS = (KEY, WRONG_KEY, TEXT)
@@ -44,10 +43,10 @@ def said(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         rows = [{"id": f"{day}-{n}", "text": f"{TEXT} {n} of {day}"} for n in range(8)]
         rows += [{"id": f"{day}-copy", "text": rows[0]["text"]}, {"text": f"{TEXT}, no id"}]
         project.source(day).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    good = project.command(*MATERIALIZE, "--partition", DAYS[0], timeout=SECONDS)
+    good = project.command(*MATERIALIZE, "--partition", DAYS[0])
     assert good.returncode == 0, good.stderr[-2000:]
     monkeypatch.setenv("OPENAI_API_KEY", WRONG_KEY)
-    bad = project.command(*MATERIALIZE, "--partition", DAYS[1], timeout=SECONDS)
+    bad = project.command(*MATERIALIZE, "--partition", DAYS[1])
     assert bad.returncode != 0
     program = "from dagster_graphql.cli import main; main()"
     asked = subprocess.run(
@@ -56,7 +55,7 @@ def said(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         env={**os.environ, "DAGSTER_HOME": str(project.root)},
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=PATIENCE,
         check=False,
     )
     assert asked.returncode == 0, asked.stderr[-2000:]

@@ -98,8 +98,8 @@ def _main(processes: int, count: int, kill: bool) -> None:
     workers = [Worker(count) for _ in range(processes)]
     for worker in workers:
         worker.expect("open")
-    for worker in workers:
-        os.close(worker.start)
+    for worker in workers:  # a line, no end of input: those forked later hold its pipe open, too
+        os.write(worker.start, b"go\n")
     if kill:
         victim = workers.pop(0)
         victim.expect("half")

@@ -53,7 +53,7 @@ def settings_for(folder: Path, *servers: FakeOpenAI, **more: Any) -> Settings:
             "data_dir": str(folder),
             "embedding": {"model": f"openai/{MODEL}"},
             "providers": providers,
-            "retry": {"timeout_seconds": 30, "max_attempts": 2},
+            "retry": {"timeout_seconds": 300, "max_attempts": 2},
             "requests": {"max_inputs": 10},
             "limits": {"max_in_flight": 1},
             **more,

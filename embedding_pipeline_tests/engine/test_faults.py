@@ -47,6 +47,9 @@ BLAMES_A_TEXT = {
 """Refusals of what a request holds. Where they fall at random, a text can be refused alone that
 nothing is wrong with: it is named in quarantine, and a redrive brings it in."""
 
+LASTING = {"hang", "billed_hang", "drip"}
+"""Only these need an attempt to end soon."""
+
 HARMLESS = {"floats", "replaced", "reversed", "double_usage"}
 """Unusual replies that say all there is to know; a count that is off, but not beyond belief, is
 booked as reported."""
@@ -72,6 +75,7 @@ async def _run(
             on_outage=on_outage,
             requests={"max_inputs": 10},
             limits={"max_in_flight": 4},
+            retry={"timeout_seconds": 0.5 if {it.kind for it in faults} & LASTING else 300},
         )
         prepare(settings, texts)
         fake.fault(*faults, seed=seed)

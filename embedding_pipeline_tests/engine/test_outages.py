@@ -60,7 +60,7 @@ def test_a_bad_disk_stops_the_run_and_the_next_one_goes_on(
         command,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         preexec_fn=own_mounts if trouble != "limited" else None,
     )

@@ -65,7 +65,7 @@ def settings_for(folder: Path, first: FakeOpenAI, second: FakeOpenAI, **more: An
             "data_dir": str(folder),
             "embedding": {"model": f"openai/{MODEL}"},
             "providers": [azure, openai],
-            "retry": {"timeout_seconds": 30},
+            "retry": {"timeout_seconds": 300},
             "requests": {"max_inputs": 20},
             "limits": {"max_in_flight": 4},
             **more,

@@ -59,7 +59,7 @@ class FakeProcess:
         self._call("_reset", b"")
 
     def _call(self, path: str, data: bytes | None = None) -> bytes:
-        with _OPENER.open(f"http://127.0.0.1:{self.port}/{path}", data, timeout=30) as reply:
+        with _OPENER.open(f"http://127.0.0.1:{self.port}/{path}", data, timeout=300) as reply:
             return bytes(reply.read())
 
 

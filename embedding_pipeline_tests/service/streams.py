@@ -84,7 +84,7 @@ def bulk(
 async def drain(run: BulkRun, filled: list[FilledBatch] | None = None) -> list[FilledBatch]:
     """All batches; those before an error are in ``filled``. A run that hangs is an error."""
     out = [] if filled is None else filled
-    async with asyncio.timeout(30), aclosing(run.batches()) as batches:
+    async with asyncio.timeout(600), aclosing(run.batches()) as batches:
         async for one in batches:
             out.append(one)
             await asyncio.sleep(0)

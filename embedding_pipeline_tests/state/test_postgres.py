@@ -76,7 +76,7 @@ async def test_a_reader_sees_one_snapshot(store: Store) -> None:
     def look(connection: Connection) -> tuple[int, int]:
         before = connection.scalar(select(func.count()).select_from(spaces)) or 0
         loop.call_soon_threadsafe(seen.set)
-        asyncio.run_coroutine_threadsafe(written.wait(), loop).result(20)
+        asyncio.run_coroutine_threadsafe(written.wait(), loop).result(600)
         return before, connection.scalar(select(func.count()).select_from(spaces)) or 0
 
     written = asyncio.Event()

@@ -59,7 +59,7 @@ async def test_work_that_fails_leaves_nothing_and_its_error_is_its_own(store: St
 async def test_writes_that_wait_together_fail_apart(store: Store) -> None:
     gate = threading.Event()
     works = [put("a"), put("b", boom), put("c"), put("a"), put("d")]
-    first = asyncio.create_task(store.write(lambda _: gate.wait(10)))
+    first = asyncio.create_task(store.write(lambda _: gate.wait(600)))
     rest = [asyncio.create_task(store.write(work)) for work in works]
     await asyncio.sleep(0)
     gate.set()
@@ -77,7 +77,7 @@ async def test_a_full_disk_fails_those_that_share_the_commit_and_keeps_nothing_o
     await store.write(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 40"))
     gate = threading.Event()
     big = "x" * 10_000_000
-    first = asyncio.create_task(store.write(lambda _: gate.wait(10)))
+    first = asyncio.create_task(store.write(lambda _: gate.wait(600)))
     rest = [asyncio.create_task(store.write(put(name))) for name in ("a", big, "c")]
     await asyncio.sleep(0)
     gate.set()
@@ -91,7 +91,7 @@ async def test_a_full_disk_fails_those_that_share_the_commit_and_keeps_nothing_o
 
 async def test_a_write_cancelled_while_it_waits_is_not_done(store: Store) -> None:
     gate = threading.Event()
-    first = asyncio.create_task(store.write(lambda _: gate.wait(10)))
+    first = asyncio.create_task(store.write(lambda _: gate.wait(600)))
     await asyncio.sleep(0)
     waiting = asyncio.create_task(store.write(put("a")))
     await asyncio.sleep(0)

@@ -41,7 +41,7 @@ with Datasets(Path(sys.argv[1])).raw_chunks(sys.argv[2]).writer() as writer:
     for n in range(20):
         writer.write(chunk_batch([Chunk(f"{n}-{i}", "x" * 10_000) for i in range(100)]))
     print("half", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 LIMITED_WRITER = """
