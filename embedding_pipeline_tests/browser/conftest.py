@@ -25,13 +25,18 @@ from embedding_pipeline_tests.defs.conftest import write_day
 from embedding_pipeline_tests.fake_openai.fixtures import fake_openai_server  # noqa: F401 - fixture
 from embedding_pipeline_tests.fake_openai.process import FakeProcess
 from embedding_pipeline_tests.fake_openai.server import KEY
+from embedding_pipeline_tests.ports import free_ports
+
+CHROMIUM = ("--no-sandbox", "--disable-dev-shm-usage")
+"""It runs as root in a container, where shared memory may be small."""
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 TODAY = datetime.now(UTC).date()
-DAYS = tuple(str(TODAY - timedelta(days=back)) for back in (4, 3, 2, 1))
-"""All partitions there are: the UI offers those of the last months."""
+DAYS = tuple(str(TODAY - timedelta(days=back)) for back in (4, 3, 2, 1, 0))
+"""All partitions there are, and today, which becomes one at midnight: the UI offers those of the
+last months."""
 
-PATIENCE = 240
+PATIENCE = 600
 """Seconds until something on a page, or in a run, must have come; it ends when it comes."""
 
 
@@ -80,7 +85,7 @@ def site(
         "OPENAI_BASE_URL": fake_openai_server.base_url,
         "OPENAI_API_KEY": KEY,
     }
-    port = _free_port()
+    (port,) = free_ports(1)
     made = Site(root, f"http://127.0.0.1:{port}", environment)
     with (root / "dev.log").open("w") as log:
         command = ["dagster", "dev", "--workspace", "workspace.yaml", "--host", "127.0.0.1"]
@@ -97,12 +102,6 @@ def site(
             yield made
         finally:
             _end(process)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _until_it_listens(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -130,7 +129,7 @@ def browser() -> Iterator[Browser]:
     if found is None:
         pytest.skip("there is no Chromium on this machine")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(executable_path=found, args=list(CHROMIUM))
         yield launched
         launched.close()
 

@@ -76,12 +76,12 @@ def test_a_day_that_fails_is_named_and_the_others_are_made(
 
 
 def test_without_wait_the_work_goes_on_in_the_background(
-    folder: Folder, at_openai: dict[str, str]
+    outside: Folder, at_openai: dict[str, str]
 ) -> None:
-    result = folder.run(*RANGE, **at_openai)
+    result = outside.run(*RANGE, **at_openai)
     assert result.returncode == 0, result.stderr
     assert "Started as process" in result.stdout
-    log = folder.path / ".embedding_pipeline" / "logs" / "backfill.log"
+    log = outside.path / ".embedding_pipeline" / "logs" / "backfill.log"
     deadline = time.monotonic() + SECONDS
     while "days are done" not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.1)

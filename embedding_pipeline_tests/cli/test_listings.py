@@ -58,7 +58,7 @@ def test_costs_by_model_and_by_the_day_of_spending(done: Folder) -> None:
     rows = done.json("costs", "--by", "spent")  # two, if it was midnight
     assert rows[0]["spent"] > "2026-01-03", "not the partition's day"
     assert "chunks" not in rows[0]
-    assert sum(row["requests"] for row in rows) >= 2
+    assert sum(row["requests"] for row in rows) >= 1
     assert done.json("costs", "--by", "spent", "--end", "2026-01-03") == []
 
 

@@ -7,7 +7,6 @@ something to be seen, with a generous bound.
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline_tests.defs.books import CHECKS, check_statuses
 from embedding_pipeline_tests.fake_openai.process import FakeProcess
 from embedding_pipeline_tests.fake_openai.server import KEY
+from embedding_pipeline_tests.ports import free_ports
 
 FIRST = date(2026, 1, 1)
 MODEL = "text-embedding-3-small"
@@ -209,13 +209,6 @@ def until(done: Callable[[], bool], what: str, seconds: float = PATIENCE) -> Non
         time.sleep(0.05)
 
 
-def free_port() -> int:
-    """A port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def write_project(root: Path, shape: Shape, **more: Any) -> None:
     """Source files and settings."""
     (root / "data").mkdir(parents=True)
@@ -244,7 +237,7 @@ def staged(
 ) -> Iterator[Stage]:
     """The cluster, up; taken down in the end. Settings and key go by the environment."""
     write_project(root, shape, **more)
-    stage = Stage(root, shape, api, Cluster(root, free_port() if ui else None))
+    stage = Stage(root, shape, api, Cluster(root, free_ports(1)[0] if ui else None))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_KEY", KEY)
         patch.setenv("OPENAI_BASE_URL", api.base_url)

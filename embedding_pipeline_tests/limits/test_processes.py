@@ -6,7 +6,7 @@ that a busy machine changes nothing.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from embedding_pipeline.assembly.embedder import build_limit_store
 from embedding_pipeline.clock import SystemClock
-from embedding_pipeline.limits.snapshot import Snapshot, snapshots
+from embedding_pipeline.limits.snapshot import Snapshot, Use, snapshots
 from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline_tests.fake_openai.process import FakeProcess, process
 from embedding_pipeline_tests.limits import load
@@ -61,18 +61,22 @@ def _known(fake: FakeProcess, place: dict[str, Any]) -> dict[str, Any]:
     return _settings(fake, place, requests_per_minute=RPM, tokens_per_minute=TPM)
 
 
-def _snapshot(settings: dict[str, Any]) -> Snapshot:
-    """The limit as all processes see it."""
+def _snapshots(settings: dict[str, Any]) -> Sequence[Snapshot]:
+    """The limit as all processes see it, once somebody has asked for a permit."""
 
-    async def ask() -> Snapshot:
+    async def ask() -> Sequence[Snapshot]:
         store = build_limit_store(load_settings(settings), SystemClock())
         try:
-            (found,) = snapshots(await store.states())
-            return found
+            return snapshots(await store.states())
         finally:
             await store.aclose()
 
     return asyncio.run(ask())
+
+
+def _uses(settings: dict[str, Any]) -> dict[str, Use]:
+    """What was used, by project."""
+    return {use.project: use for found in _snapshots(settings) for use in found.uses}
 
 
 def _until(true: Callable[[], bool], what: str) -> None:
@@ -114,7 +118,7 @@ def test_what_a_killed_process_held_comes_back(fake: FakeProcess, sqlite: dict[s
     victims = [load.start(Load(settings, 300.0, (work,))) for work in (held, sent)]
     load.go(victims)
     _until(lambda: fake.books.in_flight > 0, "it sends")
-    _until(lambda: _snapshot(settings).uses[0].permits >= 4, "they hold permits")
+    _until(lambda: sum(use.permits for use in _uses(settings).values()) >= 4, "they hold permits")
     for victim in victims:
         load.kill(victim)
     survivor = load.start(Load(settings, PATIENCE, (Work(tokens=A_SECOND, lanes=1, times=6),)))
@@ -158,8 +162,8 @@ def test_urgent_texts_overtake_a_backfill_of_the_service(
     backfill, asking = (load.start(Load(settings, PATIENCE, (work,))) for work in works)
 
     def waited() -> dict[str, float]:
-        uses = _snapshot(settings).uses
-        return {use.project: use.waited_seconds / use.permits for use in uses if use.permits}
+        uses = _uses(settings).items()
+        return {name: use.waited_seconds / use.permits for name, use in uses if use.permits}
 
     try:
         load.go([backfill])
@@ -181,7 +185,7 @@ def test_a_limit_that_is_halved_and_restored_is_followed(
     load.go(running)
 
     def rate() -> int:
-        return _snapshot(settings).resources[0].per_minute
+        return _snapshots(settings)[0].resources[0].per_minute
 
     try:
         _until(lambda: fake.books.tokens > A_SECOND and rate() == TPM, "it is learned")
