@@ -9,7 +9,10 @@ import sys
 
 def main() -> None:
     """Entry point of ``embedding-pipeline``."""
-    from embedding_pipeline.cli.endings import run
-    from embedding_pipeline.cli.root import root
-
+    try:
+        from embedding_pipeline.cli.endings import run
+        from embedding_pipeline.cli.root import root
+    except KeyboardInterrupt:  # before there is anything that could tell it better
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
     sys.exit(run(root, sys.argv[1:]))

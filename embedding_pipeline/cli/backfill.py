@@ -174,7 +174,9 @@ def _tell(
         f"{now.requests:,} requests, {now.input_tokens:,} tokens, {usd(now.cost_nano_usd)}."
     )
     if later:
-        click.echo(f"{later:,} chunks are deferred: see embedding-pipeline failed deferred")
+        click.echo(
+            f"{later:,} chunks are deferred: see embedding-pipeline failed deferred, and doctor"
+        )
 
 
 def _leave_to_background(settings: "Settings", arguments: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ Belongs here: choosing the days, and telling what happened.
 """
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -86,4 +87,7 @@ def _search(settings: "Settings") -> None:
 def _what_next() -> None:
     command = sys.argv[0] if sys.argv[0].endswith("embedding-pipeline") else "embedding-pipeline"
     click.echo(f'\nAsk yourself:  {command} search "…"')
-    click.echo("See the graph: make ui, then open http://127.0.0.1:3000")
+    if Path("Makefile").is_file():
+        click.echo("See the graph: make ui, then open http://127.0.0.1:3000")
+    else:
+        click.echo(f"See the graph: {command} init")

@@ -4,14 +4,16 @@ Belongs here: the table of exit codes and the translation of exceptions into the
 not belong here: what any command does.
 """
 
+import errno
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import click
 
-from embedding_pipeline.errors import EmbeddingPipelineError
+from embedding_pipeline.errors import ConfigurationError, EmbeddingPipelineError, SettingsError
 
 PROGRAM: Final = "embedding-pipeline"
 FAILED: Final = 1
@@ -34,6 +36,18 @@ EXIT_CODES: Final = (
 """Every exit code and its meaning; shown by ``--help``."""
 
 
+_NO_SPACE: Final = "free space, and run it again; what is finished is kept"
+_NOT_ALLOWED: Final = "give write permission, or set data_dir to a folder of yours"
+_REMEDIES: Final = {
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+    errno.EFBIG: _NO_SPACE,
+    errno.EACCES: _NOT_ALLOWED,
+    errno.EPERM: _NOT_ALLOWED,
+    errno.EROFS: _NOT_ALLOWED,
+}
+
+
 @dataclass
 class Session:
     """What holds for one call of the command line."""
@@ -53,6 +67,8 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
         return _tell("Interrupted. What is finished is kept; run the command again to go on.", 130)
     except EmbeddingPipelineError as error:
         return _fail(error, session)
+    except OSError as error:
+        return _refused(error, session)
     except Exception as error:  # noqa: BLE001 - the outermost edge: a bug still ends in one message
         return _bug(error, session)
     return status if isinstance(status, int) else 0
@@ -61,7 +77,29 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
 def _fail(error: EmbeddingPipelineError, session: Session) -> int:
     if session.debug:
         traceback.print_exception(error)
-    return _tell(f"Error: {error}", error.exit_code)
+    return _tell(f"Error: {error}{_where(error)}", error.exit_code)
+
+
+def _where(error: EmbeddingPipelineError) -> str:
+    """A word on the folder, where what is wrong may be that it is the wrong one."""
+    from embedding_pipeline.settings.environment import settings_file
+
+    if isinstance(error, SettingsError) or not isinstance(error, ConfigurationError):
+        return ""
+    if settings_file() is not None:
+        return ""
+    return f"\nThere is no pipeline.yaml in {Path.cwd()}: is this the folder you mean?"
+
+
+def _refused(error: OSError, session: Session) -> int:
+    """What the machine refused: no space, no permission. Anything else is a bug."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return _bug(error, session)
+    if session.debug:
+        traceback.print_exception(error)
+    place = f" {error.filename}" if error.filename else ""
+    return _tell(f"Error: {error.strerror}:{place} {remedy}", FAILED)
 
 
 def _bug(error: Exception, session: Session) -> int:

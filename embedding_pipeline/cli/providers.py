@@ -7,7 +7,7 @@ there and takes the key.
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.error import HTTPError
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 from embedding_pipeline.cli.books import ask
@@ -96,6 +96,9 @@ def _refused(place: str, status: int) -> Finding:
     if status in (401, 403):
         words = f"{place} refuses the key ({status})"
         return Finding(Status.FAIL, SUBJECT, words, "check key and permissions")
+    if status == 404 and not urlsplit(place).path.strip("/"):
+        words = f"{place} answers with 404: the address has no path"
+        return Finding(Status.FAIL, SUBJECT, words, "most servers want /v1 at its end")
     if status in (404, 405):
         return Finding(Status.OK, SUBJECT, f"{place} answers, but does not list its models")
     return Finding(Status.WARN, SUBJECT, f"{place} answers with {status}", "try again later")

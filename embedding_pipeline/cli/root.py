@@ -19,6 +19,7 @@ from embedding_pipeline.cli.demo import demo
 from embedding_pipeline.cli.doctor import doctor
 from embedding_pipeline.cli.endings import EXIT_CODES, PROGRAM
 from embedding_pipeline.cli.failed import failed
+from embedding_pipeline.cli.init import init
 from embedding_pipeline.cli.limits import limits
 from embedding_pipeline.cli.metrics import metrics
 from embedding_pipeline.cli.plan import plan
@@ -78,6 +79,7 @@ def root(**_: Any) -> None:
 
 for _command in (
     demo,
+    init,
     plan,
     backfill,
     search,

@@ -44,12 +44,14 @@ def search(text: str, k: int, as_json: bool) -> None:
     """
     from embedding_pipeline.settings.loading import load_settings
 
-    hits = find(load_settings(), text, k)
+    settings = load_settings()
+    hits = find(settings, text, k)
     emit(
         [asdict(hit) for hit in hits],
         _COLUMNS,
         as_json=as_json,
-        empty="Nothing found: no vectors yet. Run embedding-pipeline demo or backfill first.",
+        empty=f"Nothing found: no vectors yet in {settings.data_url or settings.data_path}. "
+        "Run embedding-pipeline demo or backfill first.",
     )
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
+from sqlalchemy.exc import DBAPIError
 
 from embedding_pipeline.defs.compat import instance_ref
-from embedding_pipeline.errors import ConfigurationError
+from embedding_pipeline.errors import ConfigurationError, StateError
 
 if TYPE_CHECKING:
     from embedding_pipeline.settings.tree import Settings
@@ -55,9 +56,22 @@ def dagster_home(settings: "Settings") -> Path:
 def open_instance(settings: "Settings", home: Path | None = None) -> Iterator[dg.DagsterInstance]:
     """The instance at ``home``, or at ``dagster_home``; made when it is not there yet.
 
-    Raises ConfigurationError when it cannot be opened.
+    Raises ConfigurationError when it cannot be opened, and StateError when, inside the block
+    too, its database cannot be used: a full disk mostly.
     """
     folder = home or dagster_home(settings)
+    try:
+        with _opened(folder) as instance:
+            yield instance
+    except DBAPIError as error:  # Dagster's own: what our store meets is a StateError there
+        raise StateError(
+            f"Dagster's history in {folder} cannot be used: {error.orig}; "
+            "check the disk's free space and the folder's permissions, and run again"
+        ) from error
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[dg.DagsterInstance]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         instance = dg.DagsterInstance.from_ref(instance_ref(folder, _overrides(folder)))

@@ -132,6 +132,7 @@ class Endpoint:
         azure: tuple[str, str] | None = None,
     ) -> None:
         self._provider = provider
+        self._place = base_url.partition("://")[2].partition("/")[0].rpartition("@")[2]
         self._seconds = timeout_seconds
         self._most_bytes = most_bytes
         self._clock = clock
@@ -242,7 +243,7 @@ class Endpoint:
         what = "could not be reached" if unreached else "broke the connection or fell silent"
         cause = type(_chain(exc)[-1]).__name__
         return TransientProviderError(
-            f"{self._provider} {what} ({cause}); it may succeed when tried again",
+            f"{self._provider} at {self._place} {what} ({cause}); it may succeed when tried again",
             ProviderFault(self._provider, maybe_billed=not unreached),
         )
 

@@ -32,7 +32,10 @@ def pin_demo_start(settings: "Settings") -> None:
         own.write_text(settings.start_date.isoformat())
         own.replace(folder / _DEMO_START_FILE)  # whole at once; others write the same day
     except OSError as exc:
-        raise SettingsError(f"data_dir: {folder} cannot be written: {exc.strerror}") from exc
+        raise SettingsError(
+            f"data_dir: {folder} cannot be written: {exc.strerror}; "
+            "give write permission, or set data_dir to a folder of yours"
+        ) from exc
 
 
 def _pinned_start(data_path: Path) -> date | None:

@@ -26,14 +26,19 @@ def settings_file() -> Path | None:
     """The settings file, None where there is none.
 
     Raises:
-        SettingsError: the environment names a file that is not there.
+        SettingsError: the environment names a file that is not there, or something stands
+            in its place that looks like it and is not read.
     """
     named = os.environ.get(CONFIG_VARIABLE)
     path = Path(named or DEFAULT_FILE).expanduser().resolve()
     if path.is_file():
         return path
+    if path.is_dir():  # what Docker makes of a file that is to be mounted and is not there
+        raise SettingsError(f"{path} is a folder; put the settings into a file of that name")
     if named:
         raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {named}; correct the path")
+    if (other := path.with_suffix(".yml")).is_file():
+        raise SettingsError(f"{other.name} is not read; rename it to {DEFAULT_FILE}")
     return None
 
 
@@ -47,9 +52,14 @@ def api_key(provider: ProviderConfig) -> SecretStr | None:
     """The provider's key from the environment variable its settings name, or from its file.
 
     Raises:
-        SettingsError: the file that is named cannot be read.
+        SettingsError: the file that is named cannot be read, or what is there is no key.
     """
     value = secret(provider.api_key_env)
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        raise SettingsError(
+            f"environment variable {provider.api_key_env}: holds characters that no key has; "
+            "copy the key again, whole and alone"
+        )
     return SecretStr(value) if value else None
 
 

@@ -38,7 +38,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         line = f", line {exc.problem_mark.line + 1}" if exc.problem_mark else ""
         problem = exc.problem or "not valid YAML"
         raise SettingsError(f"{path.name}{line}: {problem}; check the indentation") from exc
-    except (OSError, ValueError, yaml.YAMLError) as exc:  # unreadable, not UTF-8, no such date
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"{path.name}: cannot be read: save it as UTF-8 text") from exc
+    except (OSError, ValueError, yaml.YAMLError) as exc:  # unreadable, no such date
         raise SettingsError(f"{path.name}: cannot be read: {exc}") from exc
     if content is None:
         return {}

@@ -56,7 +56,7 @@ _REMEDY: Final = {
     "SQLITE_CANTOPEN": "the file cannot be opened; check that its folder exists and is writable",
     "SQLITE_CORRUPT": "the file is damaged; restore a backup, or move it away to start empty",
     "SQLITE_NOTADB": "the file is not a database; point state_url elsewhere or move it away",
-    "SQLITE_IOERR": "the disk reports an input/output error",
+    "SQLITE_IOERR": "the disk reports an input/output error; check it and its free space",
 }
 
 

@@ -1,11 +1,20 @@
 """What users get wrong is told in one message that says where and what to do."""
 
+from pathlib import Path
+
 import pytest
 
 from embedding_pipeline_tests.cli.conftest import FILES, Expect, Folder
+from embedding_pipeline_tests.cli.inside import InsideFolder
 
 BACKFILL = ("backfill", "--start", "2026-01-01", "--end", "2026-01-02", "--wait")
 OPENAI = {"EMBEDDING_PIPELINE_EMBEDDING__MODEL": "openai/text-embedding-3-small"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """An empty working directory; the commands run in this process."""
+    return InsideFolder(tmp_path)
 
 
 @pytest.mark.parametrize("command", [BACKFILL, ("search", "x"), ("costs",), ("demo",)])
