@@ -7,6 +7,7 @@ the steps (``batch_api.advancing``), or making days (``defs``).
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -17,6 +18,8 @@ from embedding_pipeline.assembly.planning import with_model
 from embedding_pipeline.assembly.spaces import SpacesState, active_target, model_of
 from embedding_pipeline.batch_api import books
 from embedding_pipeline.batch_api.advancing import Advancer
+from embedding_pipeline.batch_api.decision import overdue
+from embedding_pipeline.batch_api.forgetting import Forgotten, forget
 from embedding_pipeline.batch_api.records import Submission
 from embedding_pipeline.cache import database
 from embedding_pipeline.clock import Clock
@@ -164,6 +167,62 @@ async def cancel(
                         after = await advancer.cancel(one.id)
                         found += [after] if after is not None else []
     return found
+
+
+@dataclass(frozen=True)
+class Open:
+    """What is under way, as the books have it; nobody is asked.
+
+    Attributes:
+        left: submissions with something left to do, oldest first.
+        strange: those of them that the settings do not lead to.
+        late: those of them that should have been collected by ``batch_api.deadline_hours``.
+    """
+
+    left: Sequence[Submission] = ()
+    strange: Sequence[Submission] = ()
+    late: Sequence[Submission] = ()
+
+
+async def under_way(settings: Settings, clock: Clock) -> Open:
+    """What was sent and is not collected. Raises StateError."""
+    if not has_state(settings):
+        return Open()
+    now_ms = int(clock.now() * 1000)
+    with open_store(settings, clock) as store:
+        left = await store.read(lambda c: books.listing(c, finished=False))
+        _, strange = await _with_work(settings, store)
+    return Open(
+        left,
+        [one for one in left if one.queue in strange],
+        [one for one in left if overdue(settings.batch_api, one.opened_ms, now_ms)],
+    )
+
+
+async def forget_submissions(
+    settings: Settings, names: Collection[str], clock: Clock
+) -> list[Forgotten]:
+    """Take submissions off the books; those that a process works on stay as they are.
+
+    The provider is not told: a batch that it has runs on, and is billed.
+
+    Args:
+        settings: where everything is.
+        names: beginnings of ids.
+        clock: time.
+
+    Raises:
+        ConfigurationError: a name fits none, or several.
+        StateError: the store refused.
+    """
+    now_ms = int(clock.now() * 1000)
+    with open_store(settings, clock) as store:
+        left = await store.read(lambda c: books.listing(c, finished=False))
+        chosen = sorted({_one(left, name).id for name in names})
+        found = [
+            await store.write(partial(forget, submission_id=one, now_ms=now_ms)) for one in chosen
+        ]
+    return [one for one in found if one is not None]
 
 
 def _one(left: Sequence[Submission], name: str) -> Submission:

@@ -145,6 +145,31 @@ def cancel(ids: tuple[str, ...], *, everything: bool, as_json: bool) -> None:
     emit([_row(one) for one in found], _COLUMNS, as_json=as_json, empty="No batch is under way.")
 
 
+@batch.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def forget(ids: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
+    """Take batches off the books that cannot be asked after any more, by their ids' beginnings.
+
+    For batches of an account or model that the settings no longer lead to, and never will: where
+    they can, cancel and collect them instead. The provider is not told. What it may bill is booked
+    as unknown, and the texts are sent again by the next run of their days.
+    """
+    from embedding_pipeline.assembly.batch_keeping import forget_submissions
+    from embedding_pipeline.cli.asking import go_on
+    from embedding_pipeline.clock import SystemClock
+    from embedding_pipeline.settings.loading import load_settings
+
+    settings = load_settings()
+    if not yes:
+        go_on("Their results will never be collected, and the texts are paid again. Go on?")
+    found = asyncio.run(forget_submissions(settings, ids, SystemClock()))
+    rows = [{**_row(one.submission), "freed": one.freed, "unknown": one.unknown} for one in found]
+    columns = (*_COLUMNS, count("free again", "freed"), count("booked unknown", "unknown"))
+    emit(rows, columns, as_json=as_json, empty="Another process works on them; try again later.")
+
+
 def _make(settings: "Settings", days: Sequence[str]) -> int:
     """Make days in runs of neighbours; the exit code."""
     from embedding_pipeline.cli.backfill import status

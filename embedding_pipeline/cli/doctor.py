@@ -22,6 +22,7 @@ from embedding_pipeline.cli.books import ask
 from embedding_pipeline.cli.endings import FAILED
 from embedding_pipeline.cli.findings import Finding, Status
 from embedding_pipeline.cli.providers import ask_providers
+from embedding_pipeline.cli.under_way import check_batches, check_workers, counted
 from embedding_pipeline.errors import EmbeddingPipelineError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _COLOURS: Final = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red"
 @click.option("--migrate", is_flag=True, help="First bring the state's schema up to date.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(migrate: bool, as_json: bool) -> int:
-    """Check settings, keys, disk, state, provider, model and Dagster.
+    """Check settings, keys, disk, state, provider, model, batches, Dagster and its workers.
 
     Nothing is changed (but with --migrate) and nothing is paid. Exits with 1 when something
     fails.
@@ -120,7 +121,8 @@ def _dagster(settings: "Settings") -> Finding:
 
     home = dagster_home(settings)
     jobs = len(list(build_defs(settings=settings).jobs or ()))
-    return Finding(Status.OK, "dagster", f"definitions load, {jobs} job; history in {home}")
+    said = f"definitions load, {counted(jobs, 'job')}; history in {home}"
+    return Finding(Status.OK, "dagster", said)
 
 
 def _settings(settings: "Settings") -> Finding:
@@ -140,7 +142,8 @@ def _storage(settings: "Settings") -> Finding:
         folders = build_storage(settings).folders("")
     except OSError as error:
         return Finding(Status.FAIL, "datasets", str(error))
-    return Finding(Status.OK, "datasets", f"{settings.data_url} answers, {len(folders)} datasets")
+    said = f"{settings.data_url} answers, {counted(len(folders), 'dataset')}"
+    return Finding(Status.OK, "datasets", said)
 
 
 def _disk(settings: "Settings") -> Finding:
@@ -184,9 +187,8 @@ def _state(settings: "Settings") -> Finding:
         )
     held = ask(settings, listing) or []
     size = f", {file.stat().st_size / 2**20:,.0f} MiB" if file else ""
-    message = (
-        f"{file or 'server'}{size}, schema version {LATEST}, {len(held) or 'no'} failed chunks"
-    )
+    failed = counted(len(held), "failed chunk")
+    message = f"{file or 'server'}{size}, schema version {LATEST}, {failed}"
     if held:
         return Finding(Status.WARN, "state", message, "see: embedding-pipeline failed list")
     return Finding(Status.OK, "state", message)
@@ -264,7 +266,8 @@ def _deferred(settings: "Settings") -> Finding:
     return Finding(
         Status.WARN,
         "deferred",
-        f"{sum(one.chunks for one in waiting)} chunks of {len(days)} days ({reasons})",
+        f"{counted(sum(one.chunks for one in waiting), 'chunk')} of "
+        f"{counted(len(days), 'day')} ({reasons})",
         "switch recovery_sensor on, or run these days: embedding-pipeline failed deferred",
     )
 
@@ -278,5 +281,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[["Settings"], Finding | list[Finding]]]
     ("model", _model),
     ("provider", ask_providers),
     ("deferred", _deferred),
+    ("batches", check_batches),
     ("dagster", _dagster),
+    ("workers", check_workers),
 )

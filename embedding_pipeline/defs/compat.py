@@ -112,10 +112,28 @@ def instance_ref(home: Path, overrides: Mapping[str, object]) -> InstanceRef:
     return InstanceRef.from_dir(str(home), overrides=dict(overrides))
 
 
-def configured_launcher() -> RunLauncher | None:
-    """The run launcher of the instance in ``DAGSTER_HOME``; nothing else of it is opened."""
-    home = os.environ.get("DAGSTER_HOME", "")
+def configured_launcher(folder: Path | None = None) -> RunLauncher | None:
+    """The run launcher of the instance in a folder; nothing else of it is opened.
+
+    Args:
+        folder: of ``dagster.yaml``; None: what ``DAGSTER_HOME`` names.
+    """
+    home = str(folder or os.environ.get("DAGSTER_HOME", ""))
     return InstanceRef.from_dir(home).run_launcher if home else None
+
+
+def why_unreadable(error: Exception) -> str | None:
+    """What is wrong with a ``dagster.yaml``, in a line; None for errors of another kind.
+
+    Dagster says so by errors of three families, one of which lists what it found.
+    """
+    from dagster._check import CheckError
+    from yaml import YAMLError
+
+    if not isinstance(error, (dg.DagsterError, CheckError, YAMLError, ImportError)):
+        return None
+    listed = getattr(error, "errors", None)
+    return " ".join((listed[0].message if listed else str(error)).split())[:300]
 
 
 def history_is_away(error: BaseException) -> bool:
