@@ -42,8 +42,8 @@ cluster-status: .venv/deploy.stamp  ## which of its processes run
 test: .venv/dev.stamp  ## every test
 	@.venv/bin/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-bench: .venv/dev.stamp  ## us and other clients, scenarios A to H (an hour; BENCH_ARGS="A D --chunks 2000")
-	@.venv/bin/python -m benchmarks.peers $(BENCH_ARGS)
+bench: .venv/dev.stamp  ## us and six other clients, scenarios A to J (25 minutes; BENCH_ARGS="A D --clients ours")
+	@.venv/bin/python -m benchmarks.peers --readme README.md $(BENCH_ARGS)
 
 simulate: .venv/dev.stamp  ## the engine under misfortunes drawn from seeds: SEEDS=1000, FIRST=0, or REPLAY=<seed>
 	@.venv/bin/python -m embedding_pipeline_tests.simulation $(if $(REPLAY),--replay $(REPLAY),--seeds $(SEEDS) --first $(FIRST))

@@ -1,46 +1,88 @@
-"""``python -m benchmarks.peers``: scenarios A to H, every client, one page.
+"""``python -m benchmarks.peers``: scenarios A to J, every client, one page.
 
-``--quick`` asks a fiftieth: for trying it out, its figures mean little and are not written.
+``--quick`` asks a tenth: for trying it out; the page is marked. Results go to
+``benchmarks.json`` and ``benchmarks.md`` in ``--docs`` after every run, so that stopping it
+(Ctrl-C) loses one run. Scenarios and clients that are not named keep the figures they had.
 """
 
 import argparse
+import signal
 from pathlib import Path
 
-from benchmarks.peers import report
-from benchmarks.peers.clients import CLIENTS
-from benchmarks.peers.environments import python_of
-from benchmarks.peers.scenarios import SCENARIOS, Bench
+from benchmarks.peers import results
+from benchmarks.peers.environments import PACKAGES, find, token_tables
+from benchmarks.peers.running import Places, run, turns
+from benchmarks.peers.scenarios import SCENARIOS
+from benchmarks.peers.stage import Bench, Size
+
+ORDER = [letter for letter in SCENARIOS if letter != "G"] + ["G"]
+"""The longest comes last."""
+
+QUICK = Size(chunks=512, growing=(512, 1024), streamed=(), days=3)
 
 
 def main() -> None:
     """Parse and run."""
+    asked = _parser().parse_args()
+    unknown = {*asked.scenarios} - {*SCENARIOS} | {*asked.clients} - {*PACKAGES}
+    if unknown:
+        raise SystemExit(f"There is no {', '.join(sorted(unknown))}. See --help.")
+    size = Size(asked.chunks, tuple(asked.growing), tuple(asked.streamed), asked.days)
+    places = Places(asked.docs, asked.readme)
+    asked.docs.mkdir(parents=True, exist_ok=True)
+    found = results.load(asked.docs / "benchmarks.json")
+    pythons = _pythons(asked.clients, asked.environments, found)
+    if asked.install_only:
+        return
+    plan = list(turns(asked.scenarios or ORDER, list(pythons), asked.rounds))
+    tables = token_tables(asked.environments)
+    size = QUICK if asked.quick else size
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Bench(pythons, size, asked.patience, asked.minutes, tables) as bench:
+            run(bench, plan, found, places)
+    except KeyboardInterrupt:
+        raise SystemExit("Stopped; what was measured is kept.") from None
+
+
+def _pythons(clients: list[str], place: Path | None, found: results.Results) -> dict[str, str]:
+    """The interpreter of each client that is there; versions, and why some are not, are noted."""
+    pythons = {}
+    for client in clients:
+        there = find(client, place)
+        if there.python:
+            pythons[client] = there.python
+            found["versions"][client] = dict(there.versions or {})
+            found["left_out"].pop(client, None)
+        else:
+            print(f"{client}: left out, {there.reason}", flush=True)
+            found["left_out"][client] = there.reason
+    return pythons
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", default=list(SCENARIOS), help="A to H")
-    parser.add_argument("--clients", nargs="*", default=list(CLIENTS))
-    parser.add_argument("--chunks", type=int, default=10_000)
-    parser.add_argument("--growing", type=int, nargs="*", default=[10_000, 50_000, 100_000])
-    parser.add_argument("--days", type=int, default=30)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="A to J; default: all")
+    parser.add_argument("--clients", nargs="+", default=list(PACKAGES), metavar="CLIENT")
+    parser.add_argument("--chunks", type=int, default=Size.chunks)
+    parser.add_argument("--growing", type=int, nargs="*", default=[10_000, 100_000], help="for G")
+    parser.add_argument(
+        "--streamed", type=int, nargs="*", default=[300_000], help="for G, ours only (1000000)"
+    )
+    parser.add_argument("--days", type=int, default=30, help="for H")
+    parser.add_argument("--rounds", type=int, help="default: 3 of A, 2 of B, one of the others")
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    parser.add_argument(
+        "--patience", type=float, default=150, help="seconds for one run of a client"
+    )
+    parser.add_argument("--minutes", type=float, default=1e9, help="end after so many")
     parser.add_argument("--environments", type=Path, help="where the clients' environments are")
-    parser.add_argument("--quick", action="store_true")
-    arguments = parser.parse_args()
-    found = {client: python_of(client, arguments.environments) for client in arguments.clients}
-    pythons = {client: python for client, python in found.items() if python}
-    bench = Bench(pythons, arguments.chunks, tuple(arguments.growing), arguments.days)
-    if arguments.quick:
-        bench = Bench(pythons, 600, (500, 1_000), 3)
-    for letter in arguments.scenarios:
-        title, scenario = SCENARIOS[letter]
-        print(f"{letter}: {title}", flush=True)
-        figures = {}
-        for client in pythons:
-            figures[client] = scenario(bench, client)
-            said = ", ".join(
-                f"{k} {report._cell(v)}" for k, v in figures[client].items() if v != ""
-            )
-            print(f"  {client:12} {said}", flush=True)
-        if not arguments.quick:
-            report.keep(letter, bench, figures)
-            report.write()
+    parser.add_argument(
+        "--install-only", action="store_true", help="make the environments, no more"
+    )
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where results go")
+    parser.add_argument("--readme", type=Path, help="a README whose line is to be renewed")
+    return parser
 
 
 if __name__ == "__main__":

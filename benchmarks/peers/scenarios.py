@@ -1,235 +1,340 @@
-"""The scenarios A to H: what the server does, what the clients are asked, what is read off.
+"""The scenarios: what the server does, what the clients are asked, what is read off.
 
-Belongs here: one function a scenario, ``(bench, client) → figures``. Figures that nobody else
-publishes come from the server's own books. Does not belong here: printing (``report``).
+Belongs here: one function a scenario, ``(bench, client) → Row``, and what its columns mean.
+Figures that nobody else publishes come from the server's own books. Does not belong here:
+money (``spending``), the order of runs (``running``), or how a page reads (``page``).
 """
 
-import json
 import os
-import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from benchmarks.engine.corpus import texts
-from benchmarks.peers.clients import MODEL
+from benchmarks.peers.asking import MARK, MODEL
+from benchmarks.peers.spending import budget, preview
+from benchmarks.peers.stage import Bench, Made, Row
+from embedding_pipeline_tests.fake_openai.books import Books
 from embedding_pipeline_tests.fake_openai.faults import Fault
-from embedding_pipeline_tests.fake_openai.process import FakeProcess, process
+from embedding_pipeline_tests.fake_openai.process import FakeProcess
 from embedding_pipeline_tests.fake_openai.replies import expected_vector
 
 TOKENS_EACH = 195
 """UTF-8 bytes / 4 of a text of the corpus: what a limit counts."""
 
-PATIENCE_SECONDS = 1800
+STREAMED = "ours, streamed"
+KEEPS = ("ours", "LangChain", "LiteLLM")
+"""Clients that keep vectors; the others have nothing to find again."""
 
-Figures = dict[str, float | str]
+
+def cpu(bench: Bench, client: str) -> Row:
+    """No limits, and answers at once."""
+    with bench.stage() as (server, folder):
+        made = bench.run(client, server, folder, bench.size.chunks, warm=folder)
+    if made.error:
+        return _failed(made, bench.size.chunks)
+    thousand = made.count / 1000
+    return Row({"CPU": made.cpu / thousand, "speed": made.count / made.wall})
+
+
+def latency(bench: Bench, client: str) -> Row:
+    """Every answer takes 300 ms."""
+    with bench.stage(latency=0.3) as (server, folder):
+        made = bench.run(client, server, folder, bench.size.chunks, warm=folder)
+    return _failed(made, bench.size.chunks) if made.error else Row({"time": made.wall})
+
+
+def limits(bench: Bench, client: str) -> Row:
+    """A rate limit whose bucket is empty at first, as it is amid work; it takes half a minute.
+
+    Then one whose bucket is full, as after a pause: three quarters fit into it, the rest takes
+    20 seconds. Ours paces itself all along (`limits.burst_seconds`), and so takes longer there.
+    """
+    count = bench.size.chunks // 2
+    work = count * TOKENS_EACH
+    amid, books = _limited(bench, client, 2.0 * work, 64 * TOKENS_EACH)
+    figures = {"embedded": amid.count / count, "429s": books.statuses.get("429", 0)}
+    if amid.wall:
+        refilled = 2.0 * work * amid.wall / 60 + 64 * TOKENS_EACH
+        figures["share"] = books.inputs * TOKENS_EACH / refilled
+    fresh, books = _limited(bench, client, 0.75 * work, 0.75 * work)
+    figures["429s"] += books.statuses.get("429", 0)
+    if not fresh.error:
+        figures["time"] = fresh.wall
+    return Row(figures, amid.error or fresh.error)
+
+
+def _limited(bench: Bench, client: str, tpm: float, full: float) -> tuple[Made, Books]:
+    """A run under a limit with so many tokens in its bucket at first, after 64 texts to warm up."""
+    with bench.stage() as (server, folder):
+        server.limit(tpm=tpm, rpm=1000, level=full / tpm)
+        more = {"warm": f"{folder}/warm", "batch": 64}
+        made = bench.run(client, server, f"{folder}/kept", bench.size.chunks // 2, **more)
+        return made, server.books
+
+
+def cached(bench: Bench, client: str) -> Row:
+    """The same texts again, in a new process; what one of them takes on disk meanwhile."""
+    count = bench.size.chunks
+    with bench.stage() as (server, folder):
+        kept, warm = f"{folder}/kept", f"{folder}/warm"
+        first = bench.run(client, server, kept, count)
+        if first.error:
+            return _failed(first, count)
+        figures: dict[str, float] = {}
+        if client in KEEPS:
+            figures["on disk"] = _size(kept) / count
+        server.reset()
+        made = bench.run(client, server, kept, count, warm=warm)
+        paid = server.books.inputs - 64
+    figures |= {"paid again": paid / count, "time": made.wall}
+    note = "" if client in KEEPS else "keeps nothing"
+    return Row(figures, made.error or note)
+
+
+def _size(folder: str) -> int:
+    walked = ((place, name) for place, _, names in os.walk(folder) for name in names)
+    return sum((Path(place) / name).stat().st_size for place, name in walked)
+
+
+FAULTS = (
+    "500",
+    "429_tokens",
+    "reset",
+    "billed_reset",
+    "short_length",
+    "reversed",
+    "null_embedding",
+    "missing",
+    "nan",
+)
+"""Refusals, broken connections and spoilt replies; each strikes one request in twenty."""
+
+
+def faults(bench: Bench, client: str) -> Row:
+    """Failures, broken connections, spoilt replies: how much arrives, and how much of it is right.
+
+    Then only replies whose items are in reverse order, with the right indexes.
+    """
+    count = min(bench.size.chunks, 5000)
+    struck = [Fault(kind, rate=0.05, retry_after=1.0) for kind in FAULTS]
+    with bench.stage(exact=True) as (server, folder):
+        server.fault(*struck, seed=1)
+        made, wrong = _checked(bench, client, server, f"{folder}/a", count, batch=64)
+        billed = server.books.inputs
+    figures = {"embedded": made.count / count, "paid for": billed / count}
+    if made.count:
+        figures["wrong"] = wrong
+    with bench.stage(exact=True) as (server, folder):
+        server.fault(Fault("reversed"))
+        calm, misplaced = _checked(bench, client, server, f"{folder}/b", count // 4, batch=64)
+    if calm.count:
+        figures["misaligned"] = misplaced / calm.count
+    return Row(figures, made.error or calm.error)
+
+
+def _checked(
+    bench: Bench, client: str, server: FakeProcess, folder: str, count: int, batch: int
+) -> tuple[Made, int]:
+    """A run, and how many of its vectors are not those of the texts in their places."""
+    Path(folder).mkdir()
+    out = f"{folder}.npy"
+    made = bench.run(client, server, folder, count, out=out, batch=batch)
+    if not made.count:
+        return made, 0
+    vectors = np.load(out, allow_pickle=False)
+    handed = [(v, text) for v, text in zip(vectors, texts(count), strict=False) if v[0]]
+    right = [np.allclose(v, expected_vector(MODEL, text, 1536), atol=1e-6) for v, text in handed]
+    return made, right.count(False)
+
+
+def kill(bench: Bench, client: str) -> Row:
+    """Killed with half of it answered and as much in flight as the client had, then run again.
+
+    The second half is billed, and its answers are held back: so the kill meets every client at
+    the same place, with everything of the first half in its hands, whatever the machine does.
+    """
+    count = bench.size.chunks
+    half = count // 2
+    with bench.stage() as (server, folder):
+        server.fault(Fault("billed_hang", marker=MARK, seconds=600.0))
+        running = bench.start(client, server, folder, count, marked=half, batch=64)
+        still = _Standstill(server)
+        struck = bench.until(still, running)
+        running.kill()
+        before = server.books
+        server.fault()
+        made = bench.run(client, server, folder, count, marked=half, batch=64)
+        after = server.books
+    if not struck:
+        return Row(note="ended before it could be killed")
+    flying = round(before.lost / TOKENS_EACH)
+    again = _twice(after.billed)
+    figures = {
+        "in flight": flying / count,
+        "billed again": again / count,
+        "of what was answered": max(again - flying, 0) / max(before.inputs - flying, 1),
+        "embedded": made.count / count,
+    }
+    return Row(figures, made.error)
+
+
+class _Standstill:
+    """Whether answers are held back, and nothing has changed for a second and a half."""
+
+    def __init__(self, server: FakeProcess) -> None:
+        self._server, self._last, self._same = server, (0, 0), 0
+
+    def __call__(self) -> bool:
+        books = self._server.books
+        now = (books.requests, books.inputs)
+        self._same = self._same + 1 if now == self._last and books.lost else 0
+        self._last = now
+        return self._same >= 30
+
+
+def _twice(billed: Counter[str]) -> int:
+    return sum(times - 1 for times in billed.values())
+
+
+def growth(bench: Bench, client: str) -> Row:
+    """The peak of memory as the number of chunks grows, all handed over as one matrix.
+
+    Streamed is what a run of ours does: vectors go to a file as they come.
+    """
+    sizes = bench.size.growing + (bench.size.streamed if client == STREAMED else ())
+    figures: dict[str, float] = {}
+    for count in sizes:
+        with bench.stage() as (server, folder):
+            made = bench.run(client, server, folder, count)
+        if made.error:
+            return Row(figures, f"{made.error} at {count:,}")
+        figures[f"{count:,}"] = made.peak_mb
+    return Row(figures)
+
+
+def backfill(bench: Bench, client: str) -> Row:
+    """Many days, one after the other; half of each day's texts are the day's before."""
+    each = max(bench.size.chunks // bench.size.days, 2) // 2 * 2
+    with bench.stage() as (server, folder):
+        made = bench.run(client, server, folder, each, days=bench.size.days, warm=f"{folder}/warm")
+        paid = server.books.inputs - 64
+    needed = each + (bench.size.days - 1) * each // 2
+    if made.error:
+        return Row({"paid for": paid / needed}, made.error)
+    return Row({"time": made.wall, "paid for": paid / needed})
+
+
+def _failed(made: Made, count: int) -> Row:
+    return Row(note=f"{made.error}, {made.count:,} of {count:,}")
 
 
 @dataclass(frozen=True)
-class Bench:
-    """How much is asked.
+class Column:
+    """One figure.
 
     Attributes:
-        pythons: the interpreter of each client.
-        chunks: texts of one run.
-        growing: numbers of texts for G.
-        days: partitions for H.
+        title: as it heads its column.
+        unit: "%" for shares, "s", "MB", "" for plain numbers.
+        less: whether less is better; None where neither is.
     """
 
-    pythons: dict[str, str]
-    chunks: int
-    growing: tuple[int, ...]
-    days: int
-
-    def command(self, client: str, base_url: str, folder: str, count: int, *more: str) -> list[str]:
-        """A run of a client in a process of its own."""
-        child = [self.pythons[client], "-W", "ignore", "-m", "benchmarks.peers.child", client]
-        place = ["--base-url", base_url, "--folder", folder, "--count", str(count)]
-        return [*child, *place, *more]
-
-    def run(self, client: str, base_url: str, folder: str, count: int, *more: str) -> Figures:
-        """That run to its end."""
-        command = self.command(client, base_url, folder, count, *more)
-        try:
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=PATIENCE_SECONDS,
-                env=_environment(),
-            )
-        except subprocess.TimeoutExpired:
-            return {"made": 0, "error": f"not done after {PATIENCE_SECONDS} s"}
-        if done.returncode:
-            return {"made": 0, "error": done.stderr.strip().splitlines()[-1][:120]}
-        figures: Figures = json.loads(done.stdout.splitlines()[-1])
-        return figures
+    title: str
+    unit: str = ""
+    less: bool | None = True
 
 
-def _environment() -> dict[str, str]:
-    here = str(Path(__file__).resolve().parents[2])
-    return {
-        **os.environ,
-        "PYTHONPATH": here,
-        "OMP_NUM_THREADS": "1",
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "HAYSTACK_TELEMETRY_ENABLED": "False",
-    }
+@dataclass(frozen=True)
+class Scenario:
+    """One scenario.
+
+    Attributes:
+        title: in a few words.
+        measure: one client, once.
+        columns: what its figures mean, by name; the first is drawn.
+        rounds: how often each client has its turn.
+        extra: clients for this one beside the usual.
+    """
+
+    title: str
+    measure: Callable[[Bench, str], Row]
+    columns: dict[str, Column]
+    rounds: int = 1
+    extra: tuple[str, ...] = ()
 
 
-@contextmanager
-def _stage(*arguments: str) -> Iterator[tuple[FakeProcess, str]]:
-    """A server of its own and an empty folder."""
-    with TemporaryDirectory(prefix="bench-") as folder, process(*arguments) as server:
-        yield server, folder
+_TIME = Column("seconds", "s")
+_EMBEDDED = Column("embedded", "%", less=False)
 
-
-def cpu(bench: Bench, client: str) -> Figures:
-    """A: no limits, answers at once."""
-    with _stage("--precomputed") as (server, folder):
-        found = bench.run(client, server.base_url, folder, bench.chunks, "--warm")
-    if found.get("error"):
-        return found
-    thousand = float(found["made"]) / 1000
-    return {
-        "CPU s / 1,000": float(found["cpu"]) / thousand,
-        "chunks / s": float(found["made"]) / float(found["wall"]),
-    }
-
-
-def latency(bench: Bench, client: str) -> Figures:
-    """B: every answer takes 300 ms."""
-    with _stage("--precomputed", "--latency", "0.3") as (server, folder):
-        found = bench.run(client, server.base_url, folder, bench.chunks, "--warm")
-    return found if found.get("error") else {"seconds": found["wall"]}
-
-
-def limits(bench: Bench, client: str) -> Figures:
-    """C: a limit that lets the work through in about half a minute after a full bucket."""
-    tpm = bench.chunks * TOKENS_EACH / 1.5
-    with _stage("--precomputed", "--tpm", str(tpm), "--rpm", "500") as (server, folder):
-        found = bench.run(client, server.base_url, folder, bench.chunks)
-        books = server.books
-    wall = float(found.get("wall", 0.0))
-    allowed = min(tpm + tpm * wall / 60, bench.chunks * TOKENS_EACH * 10.0)
-    return {
-        "made": found["made"],
-        "seconds": wall,
-        "429s": books.statuses.get("429", 0),
-        "share of the limit": books.inputs * TOKENS_EACH / allowed if wall else 0.0,
-        "error": found["error"],
-    }
-
-
-def cached(bench: Bench, client: str) -> Figures:
-    """D: the same texts again, in a new process."""
-    with _stage("--precomputed") as (server, folder):
-        first = bench.run(client, server.base_url, folder, bench.chunks)
-        if first.get("error"):
-            return first
-        server.reset()
-        found = bench.run(client, server.base_url, folder, bench.chunks)
-        paid = server.books.inputs
-    return {"seconds": found["wall"], "paid again": paid / bench.chunks, "error": found["error"]}
-
-
-FAULTS = ("500", "billed_reset", "reset", "429_tokens", "reversed", "null_vector", "short_length")
-"""Kinds of which the server knows; each strikes one request in twenty."""
-
-
-def faults(bench: Bench, client: str) -> Figures:
-    """E: failures, broken connections and spoilt replies; what arrives, and what of it is right."""
-    count = min(bench.chunks, 5000)
-    with _stage() as (server, folder):
-        known = [Fault(kind, rate=0.05, seconds=1.0) for kind in FAULTS if kind in _kinds()]
-        server.fault(*known, seed=1)
-        out = str(Path(folder) / "vectors.npy")
-        kept = str(Path(folder) / "kept")
-        found = bench.run(client, server.base_url, kept, count, "--out", out)
-        wrong = _wrong(out, count) if found["made"] else 0
-        paid = server.books.inputs
-    return {
-        "made": found["made"],
-        "wrong vectors": wrong,
-        "paid for": paid / count,
-        "error": found["error"],
-    }
-
-
-def _kinds() -> set[str]:
-    from embedding_pipeline_tests.fake_openai.faults import BILLED_WIRE, REFUSALS, UNBILLED_WIRE
-    from embedding_pipeline_tests.fake_openai.replies import REPLIES
-
-    return {*REFUSALS, *REPLIES, *BILLED_WIRE, *UNBILLED_WIRE}
-
-
-def _wrong(out: str, count: int) -> int:
-    vectors = np.load(out)
-    pairs = zip(vectors, texts(count), strict=False)
-    right = sum(np.allclose(v, expected_vector(MODEL, text, 1536), atol=1e-6) for v, text in pairs)
-    return len(vectors) - right
-
-
-def kill(bench: Bench, client: str) -> Figures:
-    """F: killed when half is billed, then run again."""
-    with _stage("--latency", "0.2") as (server, folder):
-        command = bench.command(client, server.base_url, folder, bench.chunks)
-        sink = subprocess.DEVNULL
-        running = subprocess.Popen(command, env=_environment(), stdout=sink, stderr=sink)
-        while server.books.inputs < bench.chunks / 2 and running.poll() is None:
-            time.sleep(0.02)
-        struck = running.poll() is None
-        running.send_signal(signal.SIGKILL)
-        running.wait()
-        found = bench.run(client, server.base_url, folder, bench.chunks)
-        books = server.books
-    again = sum(times - 1 for times in books.billed.values())
-    return {
-        "killed at work": str(struck),
-        "billed again": again / bench.chunks,
-        "made": found["made"],
-        "error": found["error"],
-    }
-
-
-def growth(bench: Bench, client: str) -> Figures:
-    """G: the peak of memory as the number of chunks grows, all of it handed over as one matrix."""
-    peaks: Figures = {}
-    for count in bench.growing:
-        with _stage("--precomputed") as (server, folder):
-            found = bench.run(client, server.base_url, folder, count)
-        if found.get("error"):
-            return {**peaks, "error": found["error"]}
-        peaks[f"MB at {count:,}"] = found["peak_mb"]
-    return peaks
-
-
-def backfill(bench: Bench, client: str) -> Figures:
-    """H: many days one after the other, half of each day's texts being the day's before."""
-    each = max(bench.chunks // bench.days, 2) // 2 * 2
-    with _stage("--precomputed") as (server, folder):
-        found = bench.run(
-            client, server.base_url, folder, each, "--days", str(bench.days), "--warm"
-        )
-        paid = server.books.inputs - 64
-    needed = each + (bench.days - 1) * each // 2
-    return {"seconds": found.get("wall", 0.0), "paid for": paid / needed, "error": found["error"]}
-
-
-SCENARIOS: dict[str, tuple[str, Callable[[Bench, str], Figures]]] = {
-    "A": ("CPU and speed, no limits", cpu),
-    "B": ("slow answers", latency),
-    "C": ("a rate limit", limits),
-    "D": ("the same again", cached),
-    "E": ("faults", faults),
-    "F": ("a kill", kill),
-    "G": ("growth", growth),
-    "H": ("many days", backfill),
+SCENARIOS: dict[str, Scenario] = {
+    "A": Scenario(
+        "CPU and speed, no limits",
+        cpu,
+        {
+            "CPU": Column("CPU seconds per 1,000", "s"),
+            "speed": Column("chunks a second", less=False),
+        },
+        rounds=3,
+    ),
+    "B": Scenario("slow answers", latency, {"time": _TIME}, rounds=2),
+    "C": Scenario(
+        "a rate limit",
+        limits,
+        {
+            "429s": Column("429s"),
+            "share": Column("share of the limit used", "%", less=False),
+            "embedded": _EMBEDDED,
+            "time": Column("seconds with a full bucket at first", "s"),
+        },
+    ),
+    "D": Scenario(
+        "the same again",
+        cached,
+        {
+            "paid again": Column("paid again", "%"),
+            "on disk": Column("bytes a vector on disk"),
+            "time": _TIME,
+        },
+    ),
+    "E": Scenario(
+        "faults",
+        faults,
+        {
+            "embedded": _EMBEDDED,
+            "wrong": Column("wrong vectors"),
+            "misaligned": Column("misaligned when replies are reversed", "%"),
+            "paid for": Column("paid for", "%"),
+        },
+    ),
+    "F": Scenario(
+        "a kill",
+        kill,
+        {
+            "billed again": Column("billed again", "%"),
+            "in flight": Column("in flight at the kill", "%", less=None),
+            "of what was answered": Column("billed again of what had been answered", "%"),
+            "embedded": _EMBEDDED,
+        },
+    ),
+    "G": Scenario("growth", growth, {}, extra=(STREAMED,)),
+    "H": Scenario("many days", backfill, {"time": _TIME, "paid for": Column("paid for", "%")}),
+    "I": Scenario(
+        "a budget",
+        budget,
+        {
+            "overshoot": Column("spent above the budget", "%"),
+            "spent": Column("spent of the budget", "%", less=None),
+        },
+    ),
+    "J": Scenario(
+        "a price before it is spent", preview, {"error": Column("said against billed", "%")}
+    ),
 }
+
+
+def column(letter: str, name: str) -> Column:
+    """What a figure means; G's columns are its sizes."""
+    return SCENARIOS[letter].columns.get(name) or Column(f"MB at {name}", "MB")
