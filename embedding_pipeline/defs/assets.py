@@ -4,7 +4,7 @@ Belongs here: names, dependencies and presentation. Does not belong here: any wo
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +16,13 @@ from embedding_pipeline.defs.compat import Result, Results
 from embedding_pipeline.defs.history import build_cost_history
 from embedding_pipeline.defs.progress import ProgressLog
 from embedding_pipeline.defs.rate_limits import rate_limits_told
-from embedding_pipeline.defs.recording import Finished, each_partition, recording
+from embedding_pipeline.defs.recording import (
+    Built,
+    Finished,
+    each_handful,
+    each_partition,
+    recording,
+)
 from embedding_pipeline.defs.resources import (
     ConfigParam,
     EmbedderParam,
@@ -99,19 +105,19 @@ async def cost_summary(
     context: dg.AssetExecutionContext, openai: EmbedderParam, vector_store: StoreParam
 ) -> Result:
     """What a day's vectors cost and saved, by project, user and where each came from."""
-    from embedding_pipeline.pipeline.cost import build_cost_summary
+    from embedding_pipeline.pipeline.cost import build_cost_summaries
     from embedding_pipeline.pipeline.handfuls import handfuls
 
     with recording(context) as recorder:
         writing = await writing_of(context.run, openai, vector_store)
         async with openai.open(context.run.run_id, writing.main) as service:
 
-            async def build(day: str) -> Iterable[Finished]:
-                report, table = await build_cost_summary(service, vector_store, day)
-                return [metadata.cost_summary(report, table, vector_store)]
+            async def build(days: Sequence[str]) -> Mapping[str, Built]:
+                made = await build_cost_summaries(service, vector_store, days)
+                return await asyncio.to_thread(metadata.cost_summaries, made, vector_store)
 
             days = await handfuls(vector_store, context.partition_keys)
-            await each_partition(recorder, build, days)
+            await each_handful(recorder, build, days)
     return recorder.result()
 
 

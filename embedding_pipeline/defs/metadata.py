@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from embedding_pipeline.defs.recording import Finished
+from embedding_pipeline.defs.recording import Built, Finished
+from embedding_pipeline.errors import DataError
 from embedding_pipeline.pipeline.reports import CostReport, DedupReport, EmbedReport, RawReport
 
 if TYPE_CHECKING:
@@ -154,6 +155,16 @@ def _embedding_figures(report: EmbedReport) -> dict[str, int | float]:
         "seconds": report.seconds,
         "dimensions": report.dimensions,
         **({"stand_ins": report.stand_ins} if report.stand_ins else {}),
+    }
+
+
+def cost_summaries(
+    made: "Mapping[str, tuple[CostReport, pa.Table] | DataError]", datasets: "Datasets"
+) -> dict[str, Built]:
+    """``cost_summary`` of some days; what is wrong with a day stays what it is."""
+    return {
+        day: one if isinstance(one, DataError) else [cost_summary(*one, datasets)]
+        for day, one in made.items()
     }
 
 

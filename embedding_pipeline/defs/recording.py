@@ -5,11 +5,10 @@ finished ones when a later one fails. Does not belong here: what is said of a
 partition (``metadata``), or the work itself.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import dagster as dg
 
@@ -48,6 +47,10 @@ class Finished:
         return dg.AssetMaterialization(
             self.key, partition=self.partition, metadata=dict(self.metadata), tags=dict(self.tags)
         )
+
+
+Built: TypeAlias = Iterable[Finished] | EmbeddingPipelineError
+"""What came of building a partition: what is whole now, or what is wrong with its data."""
 
 
 class Recorder:
@@ -115,38 +118,36 @@ def recording(context: dg.AssetExecutionContext) -> Iterator[Recorder]:
 
 
 async def each_partition(
-    recorder: Recorder,
-    build: Callable[[str], Awaitable[Iterable[Finished]]],
-    handfuls: Iterable[Sequence[str]] | None = None,
+    recorder: Recorder, build: Callable[[str], Awaitable[Iterable[Finished]]]
 ) -> None:
     """Build the run's partitions one after another; a bad one does not stop the others.
-
-    ``handfuls`` are those that are built at the same time, if any are.
 
     Raises dagster.Failure that names the partitions that failed, once all were tried.
     Errors that no partition is to blame for (settings, store, provider) end it at once.
     """
-    failed: dict[str, EmbeddingPipelineError] = {}
 
-    async def attempt(partition: str) -> None:
+    async def attempt(partitions: Sequence[str]) -> Mapping[str, Built]:
         try:
-            recorder.finished(*await build(partition))
+            return {partitions[0]: await build(partitions[0])}
         except PARTITION_ERRORS as error:
-            recorder.context.log.error("%s: %s", partition, error)
-            failed[partition] = error
+            return {partitions[0]: error}
 
-    for partitions in handfuls or ([one] for one in recorder.context.partition_keys):
-        await until_stopped(_at_once([attempt(one) for one in partitions]))
+    await each_handful(recorder, attempt, [[one] for one in recorder.context.partition_keys])
+
+
+async def each_handful(
+    recorder: Recorder,
+    build: Callable[[Sequence[str]], Awaitable[Mapping[str, Built]]],
+    handfuls: Iterable[Sequence[str]],
+) -> None:
+    """``each_partition`` for a build that takes several, and says of each what came of it."""
+    failed: dict[str, EmbeddingPipelineError] = {}
+    for partitions in handfuls:
+        for partition, built in (await until_stopped(build(partitions))).items():
+            if isinstance(built, EmbeddingPipelineError):
+                recorder.context.log.error("%s: %s", partition, built)
+                failed[partition] = built
+            else:
+                recorder.finished(*built)
     if failed:
         raise blaming(dict(sorted(failed.items()))) from next(iter(failed.values()))
-
-
-async def _at_once(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """All of them; the first that raises ends the others, and none is left running."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,9 +5,10 @@ not belong here: prices (the ledger keeps the one each entry was booked at).
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from functools import reduce
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,14 +17,18 @@ from embedding_pipeline.errors import DataError
 from embedding_pipeline.ledger import queries
 from embedding_pipeline.ledger.queries import Balance, LedgerSum
 from embedding_pipeline.pipeline.handfuls import Missing, missing_in
-from embedding_pipeline.pipeline.origins import COLUMNS, Day, Payers, payers_of, read_day
+from embedding_pipeline.pipeline.origins import COLUMNS, Day, Payers, payers_of, read_days
 from embedding_pipeline.pipeline.reports import CheckVerdict, CostReport
 from embedding_pipeline.records import COST_SUMMARY, Kind
 from embedding_pipeline.service.core import ServiceCore
 from embedding_pipeline.vectors.datasets import Datasets
+from embedding_pipeline.vectors.partition import BATCH_ROWS
 
 _EXPLAINED = ("chunks_explained", "chunks_quarantined", "chunks_deferred")
 BILLED = (Kind.API, Kind.BATCH_API, Kind.LOCAL)
+
+_WRITERS: Final = 4
+"""Files written at the same time: each waits for the disk."""
 
 Key = tuple[str, str, str, str]  # project, user, space, source
 
@@ -43,7 +48,17 @@ class _Figures:
 async def build_cost_summary(
     service: ServiceCore, datasets: Datasets, partition: str
 ) -> tuple[CostReport, pa.Table]:
-    """Make ``cost_summary`` of one day.
+    """``build_cost_summaries`` of one day. Raises DataError."""
+    made = (await build_cost_summaries(service, datasets, [partition]))[partition]
+    if isinstance(made, DataError):
+        raise made
+    return made
+
+
+async def build_cost_summaries(
+    service: ServiceCore, datasets: Datasets, partitions: Sequence[str]
+) -> Mapping[str, tuple[CostReport, pa.Table] | DataError]:
+    """Make ``cost_summary`` of some days, asking the store for all of them at once.
 
     A chunk is ``api`` (or ``local``) where its own project and day paid for the vector,
     ``cache`` where somebody else had, ``duplicate`` or ``derived`` as listed. Money is
@@ -54,22 +69,92 @@ async def build_cost_summary(
     now: copies of what has a vector, keys (or parts of a derived text) somebody else had
     paid for, and what the Batch API was cheaper than single requests.
 
-    Returns:
-        The totals, and the table as written.
+    Args:
+        service: an open service.
+        datasets: where the chunks are and the summaries go.
+        partitions: days; more than one only where they are small (``handfuls``).
 
-    Raises:
-        DataError: one of the day's datasets is missing or damaged.
+    Returns:
+        By day the totals and the table as written, or what is wrong with the day's datasets.
     """
-    day = await read_day(service, datasets, partition)
-    rows: dict[Key, _Figures] = {}
-    batches = datasets.raw_chunks(partition).iter_batches(day.columns)
-    while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-        _count(rows, batch, await payers_of(service, batch, day), day)
-    for entry in await service.store.read(lambda c: queries.sums(c, partition=partition)):
-        _book(rows, entry, day)
-    table = _table(rows)
-    await asyncio.to_thread(_write, datasets, partition, table)
-    return _report(partition, table), table
+    days = await read_days(service, datasets, partitions)
+    made: dict[str, tuple[CostReport, pa.Table] | DataError]
+    made = {name: day for name, day in days.items() if isinstance(day, DataError)}
+    counts = [_Counting(day) for day in days.values() if isinstance(day, Day)]
+    chunks = _Chunks(datasets, counts)
+    while portion := await asyncio.to_thread(chunks.next):
+        payers = await payers_of(service, [(count.day, batch) for count, batch in portion])
+        for (count, batch), paid in zip(portion, payers, strict=True):
+            _count(count.rows, batch, paid, count.day)
+    made |= chunks.failed
+    fine = [count for count in counts if count.day.partition not in made]
+    names = [count.day.partition for count in fine]
+    booked = await service.store.read(lambda c: queries.sums_of(c, names))
+    parts = (fine[start::_WRITERS] for start in range(_WRITERS))
+    written = (asyncio.to_thread(_finish, datasets, part, booked) for part in parts)
+    for done in await asyncio.gather(*written):
+        made |= done
+    return {name: made[name] for name in partitions}
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """A day, and the rows of its summary so far."""
+
+    day: Day
+    rows: dict[Key, _Figures] = field(default_factory=dict)
+
+
+class _Chunks:
+    """The chunks of some days in portions; of small days several at a time. Blocking.
+
+    Attributes:
+        failed: the days whose chunks cannot be read, and why.
+    """
+
+    def __init__(self, datasets: Datasets, counts: Sequence[_Counting]) -> None:
+        self.failed: dict[str, DataError] = {}
+        self._batches = self._read(datasets, counts)
+
+    def next(self) -> list[tuple[_Counting, pa.RecordBatch]]:
+        """The next portion; empty at the end."""
+        portion: list[tuple[_Counting, pa.RecordBatch]] = []
+        rows = 0
+        for count, batch in self._batches:
+            portion.append((count, batch))
+            rows += batch.num_rows
+            if rows >= BATCH_ROWS:
+                break
+        return portion
+
+    def _read(
+        self, datasets: Datasets, counts: Sequence[_Counting]
+    ) -> Iterator[tuple[_Counting, pa.RecordBatch]]:
+        for count in counts:
+            name = count.day.partition
+            try:
+                for batch in datasets.raw_chunks(name).iter_batches(count.day.columns):
+                    yield count, batch
+            except DataError as error:
+                self.failed[name] = error
+
+
+def _finish(
+    datasets: Datasets, counts: Sequence[_Counting], booked: Mapping[str, Sequence[LedgerSum]]
+) -> dict[str, tuple[CostReport, pa.Table] | DataError]:
+    """Book what the ledger says of each day, and write its summary. Blocking."""
+    made: dict[str, tuple[CostReport, pa.Table] | DataError] = {}
+    for count in counts:
+        name = count.day.partition
+        for entry in booked[name]:
+            _book(count.rows, entry, count.day)
+        table = _table(count.rows)
+        try:
+            _write(datasets, name, table)
+            made[name] = _report(name, table), table
+        except DataError as error:
+            made[name] = error
+    return made
 
 
 def read_report(datasets: Datasets, partition: str) -> CostReport:

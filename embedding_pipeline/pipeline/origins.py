@@ -1,4 +1,4 @@
-"""Where the vector of each chunk of a day came from, and what was not sent for it.
+"""Where the vector of each chunk of some days came from, and what was not sent for it.
 
 Belongs here: asking the datasets and the ledger, chunk by chunk, streamed. Does not belong
 here: sums (``cost``).
@@ -7,6 +7,7 @@ here: sums (``cost``).
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 import pyarrow as pa
@@ -14,13 +15,15 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection
 
 from embedding_pipeline.cache import database
+from embedding_pipeline.errors import DataError
 from embedding_pipeline.ledger import queries
 from embedding_pipeline.pipeline.handfuls import missing_in
-from embedding_pipeline.records import Account, Digest, Kind
+from embedding_pipeline.records import Account, Digest, Kind, Space
 from embedding_pipeline.service.core import ServiceCore
 from embedding_pipeline.vectors.datasets import Datasets
 
 COLUMNS: Final = ("chunk_id", "content_hash", "token_count", "project", "user")
+_COPY: Final = ("chunk_id", "representative_id", "representative_date")
 
 
 @dataclass(frozen=True)
@@ -95,56 +98,97 @@ class Payers:
     spared: Mapping[str, int] = field(default_factory=dict)
 
 
-async def read_day(service: ServiceCore, datasets: Datasets, partition: str) -> Day:
-    """Read what decides. Raises DataError."""
-    copies = datasets.duplicate_chunks(partition)
-    days = await asyncio.to_thread(_days_of, copies.iter_batches(("representative_date",)))
-    missing = await missing_in(service, {partition, *days})
-    refused = {day: missing[day].all for day in days}
+async def read_days(
+    service: ServiceCore, datasets: Datasets, partitions: Sequence[str]
+) -> dict[str, Day | DataError]:
+    """Read what decides, asking the store once; what is wrong with those that cannot be read."""
+
+    def look() -> dict[str, _Listed | DataError]:
+        return {day: _listed_or_why(datasets, service.space, day) for day in partitions}
+
+    listed = await asyncio.to_thread(look)
+    dates = {date for one in listed.values() if isinstance(one, _Listed) for date in one.dates}
+    missing = await missing_in(service, {*partitions, *dates})
+    refused = {day: found.all for day, found in missing.items()}
+
+    def decide() -> dict[str, Day | DataError]:
+        return {
+            day: one if isinstance(one, DataError) else _day(service, day, one, refused)
+            for day, one in listed.items()
+        }
+
+    return await asyncio.to_thread(decide)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """What the files of a day list: its copies, the dates they lead to, derived chunks."""
+
+    copies: Sequence[pa.RecordBatch]
+    dates: frozenset[str]
+    derived: frozenset[str]
+
+
+def _listed_or_why(datasets: Datasets, space: Space, day: str) -> _Listed | DataError:
+    try:
+        copies = list(datasets.duplicate_chunks(day).iter_batches(_COPY))
+        derived = datasets.derived_chunks(space, day)
+        names = _ids(derived.iter_batches(("chunk_id",))) if derived.exists() else frozenset[str]()
+    except DataError as error:
+        return error
+    dates = (date for batch in copies for date in pc.unique(batch.column(2)).to_pylist())
+    return _Listed(copies, frozenset(dates), names)
+
+
+def _day(
+    service: ServiceCore, day: str, listed: _Listed, refused: Mapping[str, frozenset[str]]
+) -> Day:
     rules = service.rules
-
-    def read() -> Day:
-        derived = datasets.derived_chunks(service.space, partition)
-        return Day(
-            partition,
-            str(service.space),
-            service.price or 0,
-            rules.max_tokens if rules.policy == "truncate" else None,
-            missing[partition].all,
-            dict(_copies(copies.iter_batches(), refused)),
-            _ids(derived.iter_batches(("chunk_id",))) if derived.exists() else frozenset(),
-        )
-
-    return await asyncio.to_thread(read)
-
-
-def _days_of(batches: Iterable[pa.RecordBatch]) -> set[str]:
-    """The days in which there are representatives."""
-    return {day for batch in batches for day in pc.unique(batch.column(0)).to_pylist()}
+    return Day(
+        day,
+        str(service.space),
+        service.price or 0,
+        rules.max_tokens if rules.policy == "truncate" else None,
+        refused[day],
+        dict(_copies(listed.copies, refused)),
+        listed.derived,
+    )
 
 
 def _copies(
     batches: Iterable[pa.RecordBatch], refused: Mapping[str, frozenset[str]]
 ) -> Iterable[tuple[str, bool]]:
-    names = ("chunk_id", "representative_id", "representative_date")
     for batch in batches:
-        columns = (batch.column(name).to_pylist() for name in names)
-        for chunk, representative, day in zip(*columns, strict=True):
-            yield chunk, representative not in refused[day]
+        columns = (column.to_pylist() for column in batch.columns)
+        for chunk, representative, date in zip(*columns, strict=True):
+            yield chunk, representative not in refused[date]
 
 
 def _ids(batches: Iterable[pa.RecordBatch]) -> frozenset[str]:
     return frozenset(name for batch in batches for name in batch.column(0).to_pylist())
 
 
-async def payers_of(service: ServiceCore, batch: pa.RecordBatch, day: Day) -> Payers:
-    """For each content hash the entry that paid for its vector; parts of derived texts too."""
-    hashes = dict.fromkeys(batch.column("content_hash").to_pylist())
-    paid = await _paid(service, [Digest(bytes.fromhex(name)) for name in hashes])
-    mask = pc.is_in(batch.column("chunk_id"), value_set=pa.array(sorted(day.derived), pa.string()))
-    if not day.derived or not pc.any(mask).as_py():
-        return Payers(paid)
-    return Payers(paid, await _spared(service, batch.filter(mask), day))
+async def payers_of(
+    service: ServiceCore, portion: Sequence[tuple[Day, pa.RecordBatch]]
+) -> list[Payers]:
+    """For each batch: for each content hash the entry that paid for its vector.
+
+    The store is asked once for all of them, and for the parts of derived texts where there
+    are any.
+    """
+    hashes = [batch.column("content_hash").to_pylist() for _, batch in portion]
+    wanted = dict.fromkeys(chain.from_iterable(hashes))
+    paid = await _paid(service, [Digest(bytes.fromhex(name)) for name in wanted])
+    return [Payers(paid, await _parts_of(service, batch, day)) for day, batch in portion]
+
+
+async def _parts_of(service: ServiceCore, batch: pa.RecordBatch, day: Day) -> dict[str, int]:
+    """``_spared`` of those chunks in ``batch`` that are derived."""
+    if not day.derived:
+        return {}
+    names = pa.array(sorted(day.derived), pa.string())
+    derived = batch.filter(pc.is_in(batch.column("chunk_id"), value_set=names))
+    return await _spared(service, derived, day) if derived.num_rows else {}
 
 
 async def _spared(service: ServiceCore, batch: pa.RecordBatch, day: Day) -> dict[str, int]:
