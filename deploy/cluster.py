@@ -28,9 +28,8 @@ from xmlrpc.client import Fault, ServerProxy
 
 FOLDER: Final = Path(".embedding_pipeline") / "cluster"
 HERE: Final = Path(__file__).resolve().parent
-PROGRAM: Final = ("-c", "from embedding_pipeline.cli import main; main()")
 DATABASES: Final = ("dagster", "embedding_pipeline")
-PATIENCE_SECONDS: Final = 180.0
+PATIENCE_SECONDS: Final = 600.0
 STOP_SECONDS: Final = 240.0
 
 
@@ -120,8 +119,7 @@ def up(cluster: Cluster) -> None:
         begin(cluster)
     _await(cluster, lambda: servers_answer(cluster), "PostgreSQL and Redis")
     make_databases(cluster)
-    run(cluster, "-m", "dagster", "instance", "migrate")
-    for line in run(cluster, *PROGRAM, "doctor", "--migrate", or_code=1).splitlines():
+    for line in run(cluster, "-m", "deploy.schemas").splitlines():
         if not line.startswith("ok "):
             print(line)
     names = ["worker:*", "daemon"] + ([] if cluster.port is None else ["webserver"])
@@ -174,11 +172,8 @@ def begin(cluster: Cluster) -> None:
     _await(cluster, cluster.is_up, "supervisor")
 
 
-def run(cluster: Cluster, *arguments: str, or_code: int = 0) -> str:
-    """What a command of Python's says in the cluster. Raises SystemExit when it fails.
-
-    ``or_code`` is no failure either.
-    """
+def run(cluster: Cluster, *arguments: str) -> str:
+    """What a command of Python's says in the cluster. Raises SystemExit when it fails."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=cluster.project,
@@ -187,7 +182,7 @@ def run(cluster: Cluster, *arguments: str, or_code: int = 0) -> str:
         text=True,
         check=False,
     )
-    if done.returncode not in (0, or_code):
+    if done.returncode:
         raise SystemExit(f"{' '.join(arguments[1:])} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
 

@@ -83,6 +83,13 @@ class StateUnreachable(StateError):
     """The server of the shared store is away, so that nothing of a transaction was begun."""
 
 
+class StateInterrupted(StateError):
+    """The server of the shared store went away within a transaction.
+
+    Whether it was kept is not known. Whoever can begin anew, as after a kill, may.
+    """
+
+
 class DataError(EmbeddingPipelineError):
     """A dataset under ``data_dir`` is missing, damaged or of another space."""
 

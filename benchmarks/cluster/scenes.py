@@ -103,7 +103,7 @@ def disk() -> Iterator[Scene]:
     def strike(stage: Stage) -> int:
         the_busy_worker(stage)
         fill(ballast)
-        return 0
+        return in_flight_of(8)  # of runs that end there
 
     settings = {"data_dir": str(folder / "data")}
     yield Scene(strike, settings, "the disk is full; free space", ballast.unlink)
@@ -151,7 +151,7 @@ def the_busy_worker(stage: Stage) -> int:
         found[:] = [pid for pid in stage.workers().values() if out & set(children(pid))]
         return bool(found)
 
-    until(busy, "a worker with requests out")
+    until(busy, "a worker with requests out", 0.2)
     return found[0]
 
 

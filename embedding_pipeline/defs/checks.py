@@ -15,6 +15,7 @@ import dagster as dg
 
 from embedding_pipeline.defs import compat
 from embedding_pipeline.defs.compat import Evaluations
+from embedding_pipeline.defs.failures import AWAY, again_when_away
 from embedding_pipeline.defs.resources import EmbedderParam, StoreParam
 from embedding_pipeline.defs.stopping import until_stopped
 from embedding_pipeline.defs.writing import writing_of
@@ -50,6 +51,7 @@ async def embeddings_checks(
     from embedding_pipeline.pipeline.judging import judge_embeddings
 
     async with AsyncExitStack() as stack:
+        stack.enter_context(again_when_away(context))
         writing = await writing_of(context.run, openai, vector_store)
         services = [
             await stack.enter_async_context(openai.open(context.run.run_id, target))
@@ -82,8 +84,10 @@ async def cost_summary_checks(
     from embedding_pipeline.pipeline.budget import within_budgets
     from embedding_pipeline.pipeline.cost import ledgers_balance
 
-    writing = await writing_of(context.run, openai, vector_store)
-    async with openai.open(context.run.run_id, writing.main) as service:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(again_when_away(context))
+        writing = await writing_of(context.run, openai, vector_store)
+        service = await stack.enter_async_context(openai.open(context.run.run_id, writing.main))
 
         async def budgets(days: Sequence[str]) -> Mapping[str, CheckVerdict]:
             reports, unknown = await asyncio.to_thread(reports_of, vector_store, days)
@@ -127,6 +131,8 @@ async def _verdicts(judge: Judge, days: Sequence[str], names: Collection[str]) -
     """What the judge says; days that cannot even be judged have failed."""
     try:
         return await judge(days, names)
+    except AWAY:
+        raise
     except EmbeddingPipelineError as error:
         failed = CheckVerdict(passed=False, description=str(error))
         return {day: dict.fromkeys(names, failed) for day in days}

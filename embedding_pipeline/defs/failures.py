@@ -10,13 +10,25 @@ from typing import Final
 
 import dagster as dg
 
-from embedding_pipeline.errors import DataError, EmbeddingPipelineError, SourceError
+from embedding_pipeline.errors import (
+    DataError,
+    EmbeddingPipelineError,
+    SourceError,
+    StateInterrupted,
+    StateUnreachable,
+)
 
 BLAMED: Final = "failed_partitions"
 """Metadata of a step failure: the partitions that are to blame, each with the reason."""
 
 PARTITION_ERRORS: Final = (SourceError, DataError)
 """Errors of one partition's data: the next partition may well succeed."""
+
+AWAY: Final = (StateUnreachable, StateInterrupted)
+"""A server is being restarted. A step may begin anew then: the cache is its checkpoint."""
+
+AWAY_RETRIES: Final = 3
+AWAY_SECONDS: Final = 10
 
 
 def blaming(failed: Mapping[str, EmbeddingPipelineError]) -> dg.Failure:
@@ -40,3 +52,20 @@ def told_plainly() -> Iterator[None]:
             metadata={"error": type(error).__name__},
             allow_retries=False,
         ) from error
+
+
+@contextmanager
+def again_when_away(
+    context: "dg.AssetExecutionContext | dg.AssetCheckExecutionContext",
+) -> Iterator[None]:
+    """Let a step begin anew, some seconds later and a few times, when the state's server left it.
+
+    Raises dagster.RetryRequested in place of the error, until ``AWAY_RETRIES`` are used up.
+    """
+    try:
+        yield
+    except AWAY as error:
+        if context.retry_number >= AWAY_RETRIES:
+            raise
+        context.log.warning("%s; this step begins anew in %d s", error, AWAY_SECONDS)
+        raise dg.RetryRequested(AWAY_RETRIES, AWAY_SECONDS) from error

@@ -13,7 +13,12 @@ from typing import Final, TypeAlias
 import dagster as dg
 
 from embedding_pipeline.defs.compat import Result
-from embedding_pipeline.defs.failures import PARTITION_ERRORS, blaming, told_plainly
+from embedding_pipeline.defs.failures import (
+    PARTITION_ERRORS,
+    again_when_away,
+    blaming,
+    told_plainly,
+)
 from embedding_pipeline.defs.orphans import claim
 from embedding_pipeline.defs.stopping import until_stopped
 from embedding_pipeline.errors import EmbeddingPipelineError
@@ -104,12 +109,13 @@ def recording(context: dg.AssetExecutionContext) -> Iterator[Recorder]:
 
     The run's process is on record from here on: should it die, it is not waited for.
 
-    Raises dagster.Failure where the work raises an error of ours.
+    Raises dagster.Failure where the work raises an error of ours, and dagster.RetryRequested
+    where that may pass.
     """
     claim(context.instance, context.run)
     recorder = Recorder(context)
     try:
-        with told_plainly():
+        with told_plainly(), again_when_away(context):
             yield recorder
     except BaseException:
         recorder.salvage()

@@ -213,7 +213,12 @@ class Limiter:
                 self._pressing = False
                 self._spoke = True
                 heads = self._heads()
-                answer = await self._store.exchange(self.key, self._terms, self._compose(heads))
+                try:
+                    answer = await self._store.exchange(self.key, self._terms, self._compose(heads))
+                except StateError:
+                    if heads or not self._waiting:
+                        raise
+                    continue  # it was only telling; who came meanwhile asks, and may wait longer
                 self._heed(heads, answer)
                 self._give_up_late_ones(answer)
                 if self._waiting and answer.retry_after > 0:

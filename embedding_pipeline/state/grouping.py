@@ -98,9 +98,11 @@ def _apart(connection: Connection, work: Work) -> tuple[Any, Exception | None]:
 
 
 def _rolled_back(connection: Connection) -> bool:
-    """Whether the failure ended the whole transaction, as a full disk does in SQLite.
+    """Whether the failure ended the whole transaction.
 
-    What came before is gone then, and what came after would be committed by itself: the
-    group has to fail as one.
+    A full disk does in SQLite, and so does a server that goes away. What came before is gone
+    then, and what came after would be committed by itself: the group has to fail as one.
     """
+    if connection.invalidated:
+        return True
     return not getattr(connection.connection.dbapi_connection, "in_transaction", True)

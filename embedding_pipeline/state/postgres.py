@@ -118,6 +118,11 @@ def distrusted(exc: DBAPIError) -> str | None:
     return None if link is None or getattr(exc.orig, "sqlstate", None) else distrust(link)
 
 
+def is_lost(exc: DBAPIError) -> bool:
+    """Whether the connection broke, or the server is being restarted, within a transaction."""
+    return bool(exc.connection_invalidated) or is_away(exc)
+
+
 def _no_connection(error: Any) -> str:
     """A failed connection has no code, but it is known whether a password was asked."""
     link = getattr(error, "pgconn", None)

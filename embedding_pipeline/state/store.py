@@ -27,7 +27,12 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import QueuePool
 
 from embedding_pipeline.clock import Clock
-from embedding_pipeline.errors import ConfigurationError, StateError, StateUnreachable
+from embedding_pipeline.errors import (
+    ConfigurationError,
+    StateError,
+    StateInterrupted,
+    StateUnreachable,
+)
 from embedding_pipeline.state import postgres
 from embedding_pipeline.state.beside import Beside
 from embedding_pipeline.state.grouping import GroupWriter
@@ -211,7 +216,8 @@ def _edge(url: str) -> Iterator[None]:
     try:
         yield
     except DBAPIError as exc:
-        raise StateError(f"state store {_where(url)}: {_reason(exc)}") from exc
+        kind = StateInterrupted if postgres.is_lost(exc) else StateError
+        raise kind(f"state store {_where(url)}: {_reason(exc)}") from exc
     except SQLAlchemyError as exc:
         raise StateError(f"state store {_where(url)}: {type(exc).__name__}") from exc
 

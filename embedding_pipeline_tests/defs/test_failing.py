@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 from embedding_pipeline.assembly.service import EmbeddingService
-from embedding_pipeline.defs.failures import BLAMED
+from embedding_pipeline.defs.failures import AWAY_RETRIES, BLAMED
 from embedding_pipeline.defs.resources import EmbedderResource
+from embedding_pipeline.errors import StateInterrupted, StateUnreachable
 from embedding_pipeline.spaces.records import Target
 from embedding_pipeline.vectors.columns import matrix_of, vector_column
 from embedding_pipeline_tests.defs.books import check_statuses, materializations, run_status
@@ -137,3 +138,38 @@ def test_a_check_of_what_was_never_made_fails_and_says_so(
     assert not evaluation.passed
     assert DAYS[0] in (evaluation.description or "")
     assert evaluation.partition == DAYS[0]
+
+
+class Restarted(EmbedderResource):
+    """The server of the state is away each time it is asked for, until it is back."""
+
+    def __init__(self, project: Project, times: int) -> None:
+        super().__init__(project.settings)
+        self._left = times
+
+    def open(
+        self, run_id: str = "", target: Target | None = None
+    ) -> AbstractAsyncContextManager[EmbeddingService]:
+        if self._left:
+            self._left -= 1
+            raise (StateUnreachable if self._left % 2 else StateInterrupted)("the server is away")
+        return super().open(run_id, target)
+
+
+@pytest.mark.parametrize(("times", "fine"), [(2, True), (AWAY_RETRIES + 1, False)])
+def test_a_step_begins_anew_when_the_state_is_away_but_not_for_ever(
+    project: Project,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+    fine: bool,
+) -> None:
+    monkeypatch.setattr("embedding_pipeline.defs.failures.AWAY_SECONDS", 0)
+    overrides = {"openai": Restarted(project, times)}
+    result = project.run(instance, DAYS[0], overrides=overrides)
+    assert result.success == fine
+    again = [event for event in result.all_events if event.is_step_restarted]
+    assert len(again) == min(times, AWAY_RETRIES)
+    if not fine:
+        (failure,) = failures(result).values()
+        assert "the server is away" in str(failure.step_failure_data.user_failure_data)

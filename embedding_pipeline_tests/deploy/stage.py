@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -23,12 +23,15 @@ import pytest
 import yaml
 
 from deploy.cluster import Cluster, down, up
+from embedding_pipeline.cli import budget
+from embedding_pipeline.cli.books import ask
 from embedding_pipeline.defs.instance import open_instance
+from embedding_pipeline.ledger.queries import LedgerSum, sums
 from embedding_pipeline.settings.loading import load_settings
+from embedding_pipeline.settings.tree import Settings
 from embedding_pipeline_tests.defs.books import CHECKS, check_statuses
 from embedding_pipeline_tests.fake_openai.process import FakeProcess
 from embedding_pipeline_tests.fake_openai.server import KEY
-from embedding_pipeline_tests.ports import free_ports
 
 FIRST = date(2026, 1, 1)
 MODEL = "text-embedding-3-small"
@@ -147,13 +150,32 @@ class Stage:
         self.must("backfill", "--wait", "--start", first, "--end", last)
 
     @contextmanager
-    def instance(self) -> Iterator[dg.DagsterInstance]:
-        """Dagster's, as the cluster has it."""
+    def settings(self) -> Iterator[Settings]:
+        """Those of the cluster's processes; this one is as one of them meanwhile."""
         with pytest.MonkeyPatch.context() as patch:
             for name, value in self.cluster.variables().items():
                 patch.setenv(name, value)
-            with open_instance(load_settings()) as opened:
-                yield opened
+            yield load_settings()
+
+    @contextmanager
+    def instance(self) -> Iterator[dg.DagsterInstance]:
+        """Dagster's, as the cluster has it."""
+        with self.settings() as settings, open_instance(settings) as opened:
+            yield opened
+
+    def booked(self) -> Sequence[LedgerSum]:
+        """The ledger."""
+        with self.settings() as settings:
+            return ask(settings, sums) or []
+
+    def unfinished(self, instance: dg.DagsterInstance) -> Iterator[tuple[str, str]]:
+        """Each check and day whose last word is not that all is well; the last check first."""
+        for asset, checks in reversed(CHECKS.items()):
+            for check in checks:
+                found = check_statuses(instance, asset, check, limit=10 * self.shape.days)
+                for day in self.shape.names:
+                    if found.get(day, [""])[0] != "SUCCEEDED":
+                        yield check, day
 
     def workers(self) -> dict[str, int]:
         """The main process of each worker."""
@@ -200,13 +222,13 @@ def _cpu_seconds(pid: int) -> float:
     return 0.0
 
 
-def until(done: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-    """Wait for something. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
+def until(done: Callable[[], bool], what: str, pause: float = 0.05) -> None:
+    """Wait for something, and look every ``pause`` seconds. Raises TimeoutError."""
+    deadline = time.monotonic() + PATIENCE
     while not done():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} took longer than {seconds:.0f} s")
-        time.sleep(0.05)
+            raise TimeoutError(f"{what} took longer than {PATIENCE:.0f} s")
+        time.sleep(pause)
 
 
 def write_project(root: Path, shape: Shape, **more: Any) -> None:
@@ -233,11 +255,11 @@ def write_project(root: Path, shape: Shape, **more: Any) -> None:
 
 @contextmanager
 def staged(
-    root: Path, shape: Shape, api: FakeProcess, *, ui: bool = True, **more: Any
+    root: Path, shape: Shape, api: FakeProcess, cluster: Cluster, **more: Any
 ) -> Iterator[Stage]:
     """The cluster, up; taken down in the end. Settings and key go by the environment."""
     write_project(root, shape, **more)
-    stage = Stage(root, shape, api, Cluster(root, free_ports(1)[0] if ui else None))
+    stage = Stage(root, shape, api, cluster)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_KEY", KEY)
         patch.setenv("OPENAI_BASE_URL", api.base_url)
@@ -260,9 +282,11 @@ def must_keep(stage: Stage) -> None:
     """Limits and budgets, at any time after a backfill. Raises AssertionError."""
     books = stage.api.books
     assert books.statuses["429"] == 0, books.statuses
-    for budget in json.loads(stage.must("budget", "--json"))["budgets"]:
-        assert budget["spent_nano_usd"] <= budget["limit_nano_usd"], budget
-        assert budget["reserved_nano_usd"] == 0, budget
+    with stage.settings() as settings:
+        budgets, _ = budget.read(settings)
+    for one in budgets:
+        assert one["spent_nano_usd"] <= one["limit_nano_usd"], one
+        assert one["reserved_nano_usd"] == 0, one
 
 
 def must_hold(stage: Stage, billed_again: int = 0) -> dict[str, Any]:
@@ -278,18 +302,18 @@ def must_hold(stage: Stage, billed_again: int = 0) -> dict[str, Any]:
     assert not missing, missing[:3]
     assert books.billed_twice <= billed_again, f"{books.billed_twice} texts were billed again"
     with stage.instance() as instance:
-        for asset, checks in CHECKS.items():
-            for check in checks:
-                found = check_statuses(instance, asset, check, limit=10 * shape.days)
-                bad = [day for day in shape.names if found.get(day, [""])[0] != "SUCCEEDED"]
-                assert not bad, (check, bad)
-    spent = sum(row["cost_nano_usd"] for row in json.loads(stage.must("costs", "--json")))
-    assert spent >= books.cost_nano_usd, "something was billed that is in no book"
+        unfinished = list(stage.unfinished(instance))
+    assert not unfinished, unfinished
+    entries = stage.booked()
+    booked = sum(entry.cost_nano_usd for entry in entries)
+    assert booked >= books.cost_nano_usd, "something was billed that is in no book"
     return {
         "texts": len(shape.distinct()),
         "requests": books.requests,
         "billed_again": books.billed_twice,
         "most_in_flight": books.most_in_flight,
-        "booked_nano_usd": spent,
+        "waited_seconds": round(sum(entry.wait_ms for entry in entries) / 1000),
+        "booked_nano_usd": booked,
+        "unknown_nano_usd": sum(entry.unknown_nano_usd for entry in entries),
         "billed_nano_usd": books.cost_nano_usd,
     }

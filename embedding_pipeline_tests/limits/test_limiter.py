@@ -97,6 +97,26 @@ def test_a_store_that_fails_is_no_permit_and_the_next_call_tries_again() -> None
     in_no_time(scene())
 
 
+def test_news_that_cannot_be_told_do_not_fail_who_came_meanwhile() -> None:
+    class FailingToHear(MemoryLimits):
+        """Nobody is listened to who only tells; who asks meanwhile comes while it fails."""
+
+        async def exchange(self, key: str, terms: Terms, ask: Ask) -> Answer:
+            if not ask.wants:
+                await asyncio.sleep(1)
+                raise StateError("the server is away")
+            return await super().exchange(key, terms, ask)
+
+    async def scene() -> None:
+        clock = VirtualClock()
+        limiter = _limiter(FailingToHear(clock), clock)
+        limiter.give_back(await limiter.acquire(1_000, BULK))
+        await asyncio.sleep(0.5)
+        assert (await limiter.acquire(1_000, BULK)).tokens == 1_000
+
+    in_no_time(scene())
+
+
 def test_closing_tells_the_last_news_and_leaves_nothing_behind() -> None:
     async def scene() -> None:
         clock = VirtualClock()
