@@ -54,14 +54,14 @@ class Form(Strict):
 def test_a_tiny_run_measures_keeps_and_writes(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("before\n<!-- bench -->\n<!-- /bench -->\nafter\n")
     command = [sys.executable, "-m", "benchmarks.peers", "A", "E", "F", "--quick", "--rounds", "1"]
-    places = ["--docs", str(tmp_path), "--readme", str(tmp_path / "README.md")]
+    places = ["--patience", "400", "--docs", str(tmp_path), "--readme", str(tmp_path / "README.md")]
     done = subprocess.run(
         [*command, *places, "--clients", "ours"],
         cwd=repository,
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     kept = Form.model_validate_json((tmp_path / "benchmarks.json").read_bytes())

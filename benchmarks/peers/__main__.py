@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, help="default: 3 of A, 2 of B, one of the others")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     parser.add_argument(
-        "--patience", type=float, default=150, help="seconds for one run of a client"
+        "--patience", type=float, default=120, help="seconds for one run of a client"
     )
     parser.add_argument("--minutes", type=float, default=1e9, help="end after so many")
     parser.add_argument("--environments", type=Path, help="where the clients' environments are")

@@ -18,14 +18,14 @@ from benchmarks.peers.cells import cell, number
 from benchmarks.peers.results import Results, typical, values
 from benchmarks.peers.scenarios import SCENARIOS, Column, column
 
-FULL = 5_000
+FULL = 4_000
 """Chunks of a run whose figures mean something."""
 
 HEAD = """# Side by side
 
 Written by `make bench`; do not edit. Every client runs in a process and an environment of its own,
 pinned, against a fake of OpenAI's API in another process, whose books say what was billed. Texts
-have 780 characters, vectors 1,536 dimensions; requests hold 256 texts (64 in C, E and F), and 16
+have 780 characters, vectors 1,536 dimensions; requests hold 256 texts (64 in C, E, F and I), and 16
 are out at once where a client lets one say so. What a client offers against paying twice is
 switched on: LangChain's `CacheBackedEmbeddings` over files, LiteLLM's disk cache. Ours writes every
 vector to its durable cache and every bill to its ledger in all of these. A client stands as its own

@@ -39,8 +39,9 @@ def turns(letters: Sequence[str], clients: Sequence[str], rounds: int | None) ->
     for letter in letters:
         scenario = SCENARIOS[letter]
         extra = scenario.extra if "ours" in clients else ()
+        everyone = [*clients[:1], *extra, *clients[1:]]
         for number_of in range(rounds or scenario.rounds):
-            yield from (Turn(letter, client, number_of) for client in (*clients, *extra))
+            yield from (Turn(letter, client, number_of) for client in everyone)
 
 
 def run(bench: Bench, plan: Sequence[Turn], found: results.Results, places: Places) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.engine.corpus import texts
 from benchmarks.peers.asking import MARK, MODEL
 from benchmarks.peers.spending import budget, preview
-from benchmarks.peers.stage import Bench, Made, Row
+from benchmarks.peers.stage import Bench, Made, Row, Running
 from embedding_pipeline_tests.fake_openai.books import Books
 from embedding_pipeline_tests.fake_openai.faults import Fault
 from embedding_pipeline_tests.fake_openai.process import FakeProcess
@@ -162,7 +162,7 @@ def kill(bench: Bench, client: str) -> Row:
     with bench.stage() as (server, folder):
         server.fault(Fault("billed_hang", marker=MARK, seconds=600.0))
         running = bench.start(client, server, folder, count, marked=half, batch=64)
-        still = _Standstill(server)
+        still = _Standstill(server, running)
         struck = bench.until(still, running)
         running.kill()
         before = server.books
@@ -183,17 +183,23 @@ def kill(bench: Bench, client: str) -> Row:
 
 
 class _Standstill:
-    """Whether answers are held back, and nothing has changed for a second and a half."""
+    """Whether answers are held back, and neither books nor client have moved for a second.
 
-    def __init__(self, server: FakeProcess) -> None:
-        self._server, self._last, self._same = server, (0, 0), 0
+    That the books stand still is not enough: the client may not have got round yet to what was
+    answered before.
+    """
+
+    def __init__(self, server: FakeProcess, running: Running) -> None:
+        self._server, self._running = server, running
+        self._last, self._same = (0, 0), 0
 
     def __call__(self) -> bool:
         books = self._server.books
         now = (books.requests, books.inputs)
-        self._same = self._same + 1 if now == self._last and books.lost else 0
+        still = now == self._last and books.lost > 0 and self._running.is_idle
+        self._same = self._same + 1 if still else 0
         self._last = now
-        return self._same >= 30
+        return self._same >= 20
 
 
 def _twice(billed: Counter[str]) -> int:

@@ -28,7 +28,7 @@ def budget(bench: Bench, client: str) -> Row:
     usd = count * TOKENS_EACH * PRICE
     with bench.stage(exact=True, latency=0.2) as (server, folder):
         both = [
-            bench.start(client, server, folder, count, first=first, budget=usd)
+            bench.start(client, server, folder, count, first=first, budget=usd, batch=64)
             for first in (0, count)
         ]
         ends = [bench.finish(one) for one in both]

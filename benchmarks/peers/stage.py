@@ -48,7 +48,7 @@ class Size:
         days: partitions for H.
     """
 
-    chunks: int = 5_000
+    chunks: int = 4_000
     growing: tuple[int, ...] = (10_000, 100_000)
     streamed: tuple[int, ...] = (300_000,)
     days: int = 30
@@ -92,7 +92,7 @@ class Bench:
         self,
         pythons: dict[str, str],
         size: Size,
-        patience: float = 150.0,
+        patience: float = 120.0,
         minutes: float = 1e9,
         tables: str = "",
     ) -> None:
@@ -196,6 +196,13 @@ class Running:
     said: IO[str]
     complaints: IO[str]
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all of its threads wait for something; True where the system does not say."""
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        states = [_state(task) for task in tasks.glob("*/stat")]
+        return all(state in ("S", "I", "") for state in states)
+
     def close(self) -> None:
         """Leave nothing behind, also where nobody waited for its end."""
         if self.process.poll() is None:
@@ -206,6 +213,14 @@ class Running:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def _state(task: Path) -> str:
+    """The letter after the name in brackets; "" of a thread that has ended meanwhile."""
+    try:
+        return task.read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def _reason(complaints: IO[str], code: int) -> str:
