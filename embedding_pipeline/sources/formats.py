@@ -1,21 +1,21 @@
-"""What files hold: JSON lines, CSV, Parquet, and whole documents.
+"""What files hold: JSON lines, CSV, and how each kind of file is read.
 
-Belongs here: from a file's lines or columns to ``Record``, each bad one alone. Does
-not belong here: finding and opening files (``places``), judging values (``rows``),
+Belongs here: from a file's lines to ``Record``, each bad one alone. Does not belong here:
+Parquet (``parquet``), finding and opening files (``places``), judging values (``rows``),
 choosing a day (``days``).
 """
 
 import csv
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from embedding_pipeline.records import Rejected
 from embedding_pipeline.sources.lines import BadFile, Line, read_lines, without_mark
-from embedding_pipeline.sources.places import Found, Handle, Place
+from embedding_pipeline.sources.parquet import MAX_COLUMNS, read_parquet
+from embedding_pipeline.sources.places import Found, Place
 from embedding_pipeline.sources.rows import Record, excerpt
 
 Rows: TypeAlias = Iterator[Record | Rejected]
@@ -27,17 +27,8 @@ Reader: TypeAlias = Callable[[Place, Found, frozenset[str]], Rows]
 MAX_CSV_FIELD: Final = 8 * 2**20
 """Characters of one CSV field. What is longer is a quote that was never closed."""
 
-MAX_COLUMNS: Final = 10_000
-"""Columns of a row; more is no table of chunks, and each row would cost a million names."""
-
 _MAX_HEADER: Final = 2**17
 """Characters of a CSV header; the csv module takes no longer field."""
-
-_MAX_FOOTER_BYTES: Final = 32 * 2**20
-
-_PARQUET_ROWS: Final = 256
-_PARQUET_BUFFER: Final = 2**20
-"""Bytes of a column read at once; without it whole row groups are loaded."""
 
 _DELIMITERS: Final = ",;\t|"
 
@@ -92,39 +83,6 @@ def read_csv(place: Place, file: Found, required: frozenset[str]) -> Rows:
     if not required <= set(columns):
         raise BadFile("missing_column", header.data)
     yield from _csv_rows(feed, file, columns, delimiter)
-
-
-def read_parquet(place: Place, file: Found, required: frozenset[str]) -> Rows:
-    """The rows of a Parquet file, a few at a time."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    with place.open(file) as handle:
-        try:
-            _refuse_large_footer(handle)
-            table = parquet.ParquetFile(handle, pre_buffer=False, buffer_size=_PARQUET_BUFFER)
-            names = table.schema_arrow.names
-            if len(names) > MAX_COLUMNS:
-                raise BadFile("too_many_columns")
-            if not required <= set(names):
-                raise BadFile("missing_column", ", ".join(names).encode())
-            number = 0
-            for batch in table.iter_batches(batch_size=_PARQUET_ROWS, use_threads=False):
-                for values in _python_rows(batch):
-                    number += 1
-                    yield _parquet_row(values, f"{file.path}#{number}")
-        except (pa.ArrowException, OSError) as exc:
-            raise BadFile("damaged_file", str(exc).encode()) from exc
-
-
-def _refuse_large_footer(handle: Handle) -> None:
-    """Its last bytes say how long a footer is, and reading it takes many times that memory."""
-    size = handle.seek(0, os.SEEK_END)
-    handle.seek(max(0, size - 8))
-    length = int.from_bytes(handle.read(4), "little")
-    handle.seek(0)
-    if _MAX_FOOTER_BYTES < length < size:
-        raise BadFile("too_many_columns")
 
 
 _MARKDOWN: Final = frozenset({".md", ".markdown"})
@@ -235,21 +193,3 @@ def _is_utf8(raw: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _python_rows(batch: Any) -> Iterator[dict[str, object] | None]:
-    """The rows as Python values; None for one that holds text which is not UTF-8."""
-    try:
-        yield from batch.to_pylist()
-    except UnicodeDecodeError:
-        for number in range(batch.num_rows):
-            try:
-                yield from batch.slice(number, 1).to_pylist()
-            except UnicodeDecodeError:
-                yield None
-
-
-def _parquet_row(values: dict[str, object] | None, location: str) -> Record | Rejected:
-    if values is None:
-        return Rejected(location, "", "not_utf8", "")
-    return Record(location, values)
