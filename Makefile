@@ -2,7 +2,8 @@
 # Recipes use relative paths only, so that the checkout may stand in a folder with spaces.
 
 PYTHON ?= python3
-PYTEST_WORKERS ?= 2
+# One more than the two processors of a small CI machine: some tests wait for servers.
+PYTEST_WORKERS ?= 3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 UI_PORT ?= 3000

@@ -5,16 +5,24 @@ The steps build on each other, as they do for a person, so they are one test.
 
 import os
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Error, Locator, Page, expect
 
 from embedding_pipeline_tests.browser.conftest import DAYS, PATIENCE, Site
 
 LINEAGE = "/locations/embedding_pipeline/asset-groups/embedding_pipeline/lineage"
+LATEST = f"({DAYS[-2]}|{DAYS[-1]})"
+"""Yesterday, and today if midnight has passed."""
+
 SOON = PATIENCE * 1000
-CLICKS = 8
+CLICKS = 20
+A_CLICK = SOON / CLICKS
+"""Milliseconds until a step whose effect does not show is taken again."""
+
 CONTRAST = """() => {
   const light = (c) => {
     const [r, g, b] = c.match(/[0-9.]+/g).slice(0, 3).map((v) => v / 255)
@@ -52,25 +60,48 @@ def picture(page: Page, name: str) -> None:
         page.screenshot(path=Path(folder) / f"ui-{name}.png")
 
 
-def materialize(page: Page, site: Site, which: str) -> None:
-    """*Materialize all*, choose ``which`` partitions, launch."""
+def bring(step: Callable[[], object], effect: Callable[[float], None]) -> None:
+    """Take a step, and again if its effect does not come: the UI drops what precedes its data."""
+    for _ in range(CLICKS):
+        with suppress(Error, AssertionError):
+            step()
+        with suppress(Error, AssertionError):
+            return effect(A_CLICK)
+    return effect(A_CLICK)
+
+
+def show(step: Callable[[], object], what: Locator) -> None:
+    """Take a step that may be repeated, until it shows what it is for."""
+    bring(step, lambda wait: expect(what).to_be_visible(timeout=wait))
+
+
+def materialize(page: Page, site: Site, which: str, first: str) -> None:
+    """*Materialize all*, choose ``which`` partitions, of which ``first`` is one, launch."""
     page.goto(site.url + LINEAGE)
-    page.get_by_role("button", name=re.compile("Materialize all")).click()
+    every = page.get_by_role("button", name=re.compile("Materialize all"))
     dialog = page.get_by_role("dialog")
-    dialog.get_by_role("button", name=which, exact=True).click()
+    choice = dialog.get_by_role("button", name=which, exact=True)
     launch = dialog.get_by_role("button", name=re.compile("^Launch"))
-    expect(launch).to_be_enabled(timeout=SOON)
+
+    def chosen(wait: float) -> None:
+        expect(dialog.locator("input").first).to_have_value(re.compile(first), timeout=wait)
+        expect(launch).to_be_enabled(timeout=wait)
+
+    show(lambda: every.click(timeout=A_CLICK), choice)
+    bring(lambda: choice.click(timeout=A_CLICK), chosen)
     picture(page, f"launch-{which.lower()}")
-    launch.click()
-    expect(dialog).to_be_hidden(timeout=SOON)
+    bring(
+        lambda: launch.click(timeout=A_CLICK),  # once taken, it is disabled or gone
+        lambda wait: expect(dialog).to_be_hidden(timeout=wait),
+    )
 
 
 @pytest.mark.slow
 def test_the_first_hour(page: Page, site: Site) -> None:
-    materialize(page, site, "Latest")
+    materialize(page, site, "Latest", LATEST)
     _see_its_progress(page, site)
     _see_its_checks(page, site)
-    materialize(page, site, "Missing")
+    materialize(page, site, "Missing", DAYS[0])
     page.goto(f"{site.url}/runs?view=backfills")
     done = page.get_by_text(re.compile("^(Completed|Success)")).first
     expect(done).to_be_visible(timeout=SOON)
@@ -82,10 +113,13 @@ def test_the_first_hour(page: Page, site: Site) -> None:
 
 def _see_its_progress(page: Page, site: Site) -> None:
     page.goto(f"{site.url}/runs")
-    expect(page.get_by_text(f"partition: {DAYS[-1]}").first).to_be_visible(timeout=SOON)
-    page.get_by_role("link", name="View", exact=True).first.click()
-    page.get_by_placeholder("Filter…").fill("tokens/s")
-    expect(page.get_by_text(re.compile("10 of 10 chunks")).first).to_be_visible(timeout=SOON)
+    latest = re.compile(f"partition: {LATEST}")
+    expect(page.get_by_text(latest).first).to_be_visible(timeout=SOON)
+    view = page.get_by_role("link", name="View", exact=True).first
+    log = page.get_by_placeholder("Filter…")
+    show(lambda: view.click(timeout=A_CLICK), log)
+    told = page.get_by_text(re.compile("10 of 10 chunks")).first
+    show(lambda: log.fill("tokens/s", timeout=A_CLICK), told)
     picture(page, "progress")
     expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=SOON)
 
@@ -101,8 +135,8 @@ def _see_its_checks(page: Page, site: Site) -> None:
 
 def _see_its_plots(page: Page, site: Site) -> None:
     page.goto(f"{site.url}/assets/embeddings?view=overview")
-    page.get_by_role("button", name="Plots").click()
-    expect(page.locator("canvas").first).to_be_visible(timeout=SOON)
+    plots = page.get_by_role("button", name="Plots")
+    show(lambda: plots.click(timeout=A_CLICK), page.locator("canvas").first)
     page.locator("canvas").first.scroll_into_view_if_needed()
     picture(page, "plots")
 
@@ -110,35 +144,35 @@ def _see_its_plots(page: Page, site: Site) -> None:
 def _switch_a_sensor_on(page: Page, site: Site) -> None:
     page.goto(f"{site.url}/automation")
     names = page.get_by_text(re.compile("_(sensor|schedule)$"))
-    expect(names.first).to_be_visible(timeout=SOON)
     switches = page.locator("label[class*=formatSwitch]")
-    expect(switches).to_have_count(names.count(), timeout=SOON)
-    which = names.all_inner_texts().index("recovery_sensor")
-    switch = switches.nth(which)
-    for _ in range(CLICKS):
-        if _comes_on(switch):
-            break
-        page.reload()
+
+    def loaded() -> int:
+        wanted = page.get_by_text("recovery_sensor", exact=True).first
+        expect(wanted).to_be_visible(timeout=SOON)
         expect(switches).to_have_count(names.count(), timeout=SOON)
+        return names.all_inner_texts().index("recovery_sensor")
+
+    which = loaded()
+    switch = switches.nth(which)
+    state = switch.locator("input")
+    clicks = list[bool]()
+
+    def click() -> None:
+        if clicks:  # it may be on already, and not be shown so
+            page.reload()
+            loaded()
+            with suppress(AssertionError):
+                return expect(state).to_be_checked(timeout=A_CLICK)
+        clicks.append(True)
+        return switch.click(timeout=A_CLICK)
+
+    bring(click, lambda wait: expect(state).to_be_checked(timeout=wait))
     page.reload()
-    expect(switch.locator("input")).to_be_checked(timeout=SOON)
+    assert loaded() == which
+    expect(state).to_be_checked(timeout=SOON)
     for other in set(range(names.count())) - {which}:
         assert not switches.nth(other).locator("input").is_checked()
     picture(page, "automation")
-
-
-def _comes_on(switch: Locator) -> bool:
-    """After a click, if it needs one. The UI drops a click that comes before its data."""
-    state = switch.locator("input")
-    try:
-        expect(state).to_be_checked(timeout=SOON / 40)
-    except AssertionError:
-        switch.click()
-    try:
-        expect(state).to_be_checked(timeout=SOON / CLICKS)
-    except AssertionError:
-        return False
-    return True
 
 
 def _read_the_report(page: Page, site: Site) -> None:

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from time import monotonic, sleep
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner, Result
+from dagster._cli import create_dagster_cli
 
 from embedding_pipeline.defs.instance import open_instance
 from embedding_pipeline_tests.defs.books import check_statuses, materializations
@@ -50,16 +52,31 @@ def test_materialize_takes_a_day_and_a_range_of_days_and_keeps_the_folder_tidy(
         assert "Warning" not in said.stderr.replace("SupersessionWarning", "")
 
 
-def test_a_failed_run_is_a_failed_command(project: Project) -> None:
+@pytest.fixture
+def inside(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Dagster's program without a process of its own."""
+    monkeypatch.chdir(project.root)
+    monkeypatch.setenv("DAGSTER_HOME", str(project.root))
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(create_dagster_cli(), arguments[1:])
+
+    return run
+
+
+def test_a_failed_run_is_a_failed_command(project: Project, inside: Callable[..., Result]) -> None:
     project.break_day(DAYS[0])
-    failed = project.command(*MATERIALIZE, "--partition", DAYS[0])
-    assert failed.returncode != 0
+    failed = inside(*MATERIALIZE, "--partition", DAYS[0])
+    assert failed.exit_code != 0
+    with the_instance(project) as instance:
+        (run,) = instance.get_runs()
+    assert run.is_failure
 
 
-def test_a_day_before_the_first_is_refused(project: Project) -> None:
-    refused = project.command(*MATERIALIZE, "--partition", "2025-12-31")
-    assert refused.returncode != 0
-    assert "2025-12-31" in refused.stderr
+def test_a_day_before_the_first_is_refused(inside: Callable[..., Result]) -> None:
+    refused = inside(*MATERIALIZE, "--partition", "2025-12-31")
+    assert refused.exit_code != 0
+    assert "2025-12-31" in str(refused.exception)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from embedding_pipeline.service import flying, purse
 from embedding_pipeline_tests.simulation.acting import play
 from embedding_pipeline_tests.simulation.machine import no_collector
 
-BLOCK = 150
+BLOCK = 80
 """Seeds in one process."""
 
 KEPT = Path(__file__).with_name("kept_seeds.txt")
