@@ -21,7 +21,8 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from embedding_pipeline_tests.defs.conftest import write_day
+from embedding_pipeline_tests.defs.conftest import copy_instance, write_day
+from embedding_pipeline_tests.defs.daemon import in_session, kill
 from embedding_pipeline_tests.fake_openai.fixtures import fake_openai_server  # noqa: F401 - fixture
 from embedding_pipeline_tests.fake_openai.process import FakeProcess
 from embedding_pipeline_tests.fake_openai.server import KEY
@@ -75,8 +76,7 @@ def site(
         "embedding": {"model": "openai/text-embedding-3-small", "dimensions": 64},
     }
     (root / "pipeline.yaml").write_text(yaml.safe_dump(settings))
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copy(Path(__file__).resolve().parents[2] / name, root / name)
+    copy_instance(Path(__file__).resolve().parents[2], root)
     for day in DAYS:
         write_day(root / "data" / f"{day}.jsonl", day)
     environment = {
@@ -114,9 +114,8 @@ def _until_it_listens(port: int, process: "subprocess.Popen[bytes]", log: Path) 
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    os.killpg(process.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(20)
+    """All of it, unasked: nothing here is needed again."""
+    kill(in_session(process.pid))
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

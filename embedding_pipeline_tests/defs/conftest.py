@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -107,6 +108,14 @@ class Project:
         )
 
 
+def copy_instance(repository: Path, root: Path) -> None:
+    """The project's own, where a run that starts slowly on a busy machine is not given up."""
+    shutil.copy(repository / "workspace.yaml", root)
+    instance = yaml.safe_load((repository / "dagster.yaml").read_text())
+    instance["run_monitoring"]["start_timeout_seconds"] = 3600
+    (root / "dagster.yaml").write_text(yaml.safe_dump(instance))
+
+
 def write_day(path: Path, day: str) -> None:
     """Twelve rows of two projects, three of them the same text."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,8 +151,7 @@ def project(
         "retry": {"max_attempts": 2, "max_seconds": 5},
     }
     (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(settings))
-    for name in ("dagster.yaml", "workspace.yaml"):
-        (tmp_path / name).write_text((repository / name).read_text())
+    copy_instance(repository, tmp_path)
     monkeypatch.setenv("EMBEDDING_PIPELINE_CONFIG", str(tmp_path / "pipeline.yaml"))
     monkeypatch.setenv("OPENAI_BASE_URL", fake_openai_process.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

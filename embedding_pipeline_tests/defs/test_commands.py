@@ -1,12 +1,7 @@
 """Dagster's own commands, as a person types them in the project's folder."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager, suppress
-from time import monotonic, sleep
+from contextlib import chdir, contextmanager
 
 import dagster as dg
 import pytest
@@ -16,6 +11,7 @@ from dagster._cli import create_dagster_cli
 from embedding_pipeline.defs.instance import open_instance
 from embedding_pipeline_tests.defs.books import check_statuses, materializations
 from embedding_pipeline_tests.defs.conftest import DAYS, DISTINCT, Project
+from embedding_pipeline_tests.defs.daemon import daemon, until
 
 MODULE = ("-m", "embedding_pipeline.definitions")
 GRAPH = "raw_chunks,deduped_chunks,embeddings,cost_summary"
@@ -79,40 +75,17 @@ def test_a_day_before_the_first_is_refused(inside: Callable[..., Result]) -> Non
     assert "2025-12-31" in str(refused.exception)
 
 
-@contextmanager
-def daemon(project: Project) -> Iterator[None]:
-    """``dagster-daemon run`` in a process group of its own; all of it is gone afterwards."""
-    with (
-        (project.root / "daemon.log").open("w") as log,
-        subprocess.Popen(
-            [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"],
-            cwd=project.root,
-            env={**os.environ, "DAGSTER_HOME": str(project.root)},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            yield
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
 @pytest.mark.slow
-def test_a_backfill_of_the_job_is_run_by_a_real_daemon(project: Project) -> None:
+def test_a_backfill_of_the_job_is_run_by_a_real_daemon(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(project.root))
     days = ",".join(DAYS[:3])
     job = ("dagster", "job", "backfill", "-w", "workspace.yaml", "-j", "embedding_job")
     queued = project.command(*job, "--partitions", days, "--noprompt")
     assert queued.returncode == 0, queued.stderr[-2000:]
-    with the_instance(project) as instance, daemon(project):
-        deadline = monotonic() + 600
-        while not all(run.is_finished for run in instance.get_runs()) and monotonic() < deadline:
-            sleep(0.5)
+    with the_instance(project) as instance, daemon(project.root):
+        until(lambda: all(run.is_finished for run in instance.get_runs()), "three runs")
         statuses = [run.status.value for run in instance.get_runs()]
         log = (project.root / "daemon.log").read_text()
         assert statuses == ["SUCCESS"] * 3, log[-3000:]

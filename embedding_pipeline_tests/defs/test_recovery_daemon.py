@@ -41,7 +41,6 @@ def prepare(project: Project) -> None:
     )
     path = project.root / "dagster.yaml"
     dagster = yaml.safe_load(path.read_text())
-    dagster["run_monitoring"]["start_timeout_seconds"] = 600
     dagster["run_retries"]["enabled"] = False
     path.write_text(yaml.safe_dump(dagster))
 

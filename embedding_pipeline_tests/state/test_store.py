@@ -40,6 +40,19 @@ def everything(connection: Connection) -> list[str]:
     return sorted(connection.scalars(select(names.c.name)))
 
 
+async def _held(store: Store) -> tuple[asyncio.Task[bool], threading.Event]:
+    """A write that has begun and goes on until the event: what comes now waits together."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def work(_: Connection) -> bool:
+        begun.set()
+        return gate.wait(600)
+
+    first = asyncio.create_task(store.write(work))
+    assert await asyncio.to_thread(begun.wait, 600)
+    return first, gate
+
+
 async def test_what_is_written_is_there_for_every_store_on_the_file(
     store: Store, tmp_path: Path
 ) -> None:
@@ -57,9 +70,8 @@ async def test_work_that_fails_leaves_nothing_and_its_error_is_its_own(store: St
 
 
 async def test_writes_that_wait_together_fail_apart(store: Store) -> None:
-    gate = threading.Event()
+    first, gate = await _held(store)
     works = [put("a"), put("b", boom), put("c"), put("a"), put("d")]
-    first = asyncio.create_task(store.write(lambda _: gate.wait(600)))
     rest = [asyncio.create_task(store.write(work)) for work in works]
     await asyncio.sleep(0)
     gate.set()
@@ -75,9 +87,8 @@ async def test_a_full_disk_fails_those_that_share_the_commit_and_keeps_nothing_o
 ) -> None:
     await store.write(put("before"))
     await store.write(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 40"))
-    gate = threading.Event()
+    first, gate = await _held(store)
     big = "x" * 10_000_000
-    first = asyncio.create_task(store.write(lambda _: gate.wait(600)))
     rest = [asyncio.create_task(store.write(put(name))) for name in ("a", big, "c")]
     await asyncio.sleep(0)
     gate.set()
@@ -90,9 +101,7 @@ async def test_a_full_disk_fails_those_that_share_the_commit_and_keeps_nothing_o
 
 
 async def test_a_write_cancelled_while_it_waits_is_not_done(store: Store) -> None:
-    gate = threading.Event()
-    first = asyncio.create_task(store.write(lambda _: gate.wait(600)))
-    await asyncio.sleep(0)
+    first, gate = await _held(store)
     waiting = asyncio.create_task(store.write(put("a")))
     await asyncio.sleep(0)
     waiting.cancel()
