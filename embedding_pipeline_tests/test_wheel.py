@@ -46,7 +46,7 @@ class Installed:
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=600,
         )
 
     def ok(self, program: str, *arguments: str) -> str:

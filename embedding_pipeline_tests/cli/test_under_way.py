@@ -88,9 +88,10 @@ def test_workers_are_asked_and_counted(home: Path, monkeypatch: pytest.MonkeyPat
         command += ["--pool=solo", "-Q", "runs", "--without-gossip", "--without-mingle"]
         with running([*command, "--loglevel=info"], log, signal.SIGTERM) as worker:
             await_ready(lambda: b" ready." in log.read_bytes(), worker, log)
-            deadline = time.monotonic() + 60
-            while not (found := find_workers(home, 0.5)) or not found.serving:
+            deadline, patience = time.monotonic() + 600, 0.5
+            while not (found := find_workers(home, patience)) or not found.serving:
                 assert time.monotonic() < deadline, log.read_text()
+                patience = min(2 * patience, 30)
         told = workers_finding(found)
     assert (told.status, told.message) == (Status.OK, "1 worker of queue runs takes runs")
 
