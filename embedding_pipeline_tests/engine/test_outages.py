@@ -134,7 +134,6 @@ async def test_a_database_server_that_goes_down_stops_spending(
 async def test_a_database_that_stays_locked_stops_spending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.3)
     texts = [text(number) for number in range(200)]
     fake = FakeOpenAI()
     fake.options.latency = 0.02
@@ -149,8 +148,10 @@ async def test_a_database_that_stays_locked_stops_spending(
 
             stop = ExitStack()
             stop.callback(lock)
-            with pytest.raises(StateError, match="locked by another process"):
-                await _embed(settings, texts, stop)
+            with monkeypatch.context() as hurried:
+                hurried.setattr(store_module, "BUSY_SECONDS", 2.0)
+                with pytest.raises(StateError, match="locked by another process"):
+                    await _embed(settings, texts, stop)
             assert fake.books.inputs <= 50 + IN_FLIGHT * MAX_INPUTS + 67
             holder.execute("ROLLBACK")
         await _end_of_the_process(settings)

@@ -80,7 +80,7 @@ def total(found: list[LedgerSum]) -> Counter[str]:
     return figures
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(todo=st.lists(bills, max_size=12), start=st.integers(0, 100), end=st.integers(0, 100))
 async def test_sums_are_the_bills_by_any_division(
     tmp_path: Path, todo: list[Bill], start: int, end: int

@@ -23,7 +23,7 @@ def server(redis_server: str) -> Iterator[Redis]:
         yield client
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(terms=traces.terms, trace=traces.traces)
 def test_lua_and_python_come_to_the_same(
     server: Redis, terms: Terms, trace: list[tuple[int, Ask]]

@@ -262,7 +262,7 @@ _CELL = st.text(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=list(HealthCheck))
 @given(texts=st.lists(_CELL.filter(lambda text: not text.isspace()), min_size=1, max_size=8))
 def test_what_the_csv_module_writes_comes_back(texts: list[str], reads: Reads) -> None:
     written = io.StringIO(newline="")
@@ -272,7 +272,7 @@ def test_what_the_csv_module_writes_comes_back(texts: list[str], reads: Reads) -
     assert _texts(reads(".csv", written.getvalue())) == texts
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=list(HealthCheck))
 @given(content=st.lists(st.sampled_from([b"1", b",", b'"', b"\n", b"x", b"\xff"])).map(b"".join))
 def test_no_bytes_break_the_csv_reader(content: bytes, reads: Reads) -> None:
     items = reads(".csv", b"id,text\n" + content + b"\nlast,row\n")
