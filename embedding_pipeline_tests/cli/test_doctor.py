@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+import pytest
+
+from embedding_pipeline.cli import providers
 from embedding_pipeline_tests.cli.conftest import FILES, Folder
 from embedding_pipeline_tests.fake_openai.fixtures import (  # noqa: F401 - fixtures
     fake_openai_process,
@@ -13,6 +16,12 @@ from embedding_pipeline_tests.fake_openai.server import KEY
 from embedding_pipeline_tests.servers import redis_in, server_folder
 
 OPENAI = {"model": "openai/text-embedding-3-small"}
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no provider that is out."""
+    monkeypatch.setattr(providers, "PROBE_SECONDS", 300)
 
 
 def _findings(folder: Folder, code: int, **environment: str) -> dict[str, Any]:
