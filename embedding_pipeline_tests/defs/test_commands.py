@@ -55,7 +55,8 @@ def inside(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., R
     monkeypatch.setenv("DAGSTER_HOME", str(project.root))
 
     def run(*arguments: str) -> Result:
-        return CliRunner().invoke(create_dagster_cli(), arguments[1:])
+        program = create_dagster_cli()  # type: ignore[no-untyped-call]
+        return CliRunner().invoke(program, arguments[1:])
 
     return run
 
