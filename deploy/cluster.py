@@ -119,9 +119,7 @@ def up(cluster: Cluster) -> None:
         begin(cluster)
     _await(cluster, lambda: servers_answer(cluster), "PostgreSQL and Redis")
     make_databases(cluster)
-    for line in run(cluster, "-m", "deploy.schemas").splitlines():
-        if not line.startswith("ok "):
-            print(line)
+    print(run(cluster, "-m", "deploy.schemas"), end="")
     names = ["worker:*", "daemon"] + ([] if cluster.port is None else ["webserver"])
     for name in names:
         start(cluster, name)

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -53,7 +53,7 @@ def doctor(migrate: bool, as_json: bool) -> int:
     for finding in examine():
         findings.append(finding)
         if not as_json:
-            _show(finding)
+            show(finding)
     if as_json:
         click.echo(json_lines([asdict(finding) for finding in findings]))
     return FAILED if any(finding.status is Status.FAIL for finding in findings) else 0
@@ -68,8 +68,11 @@ def _migrate() -> None:
         pass
 
 
-def examine() -> Iterator[Finding]:
-    """Every check in turn; without readable settings, only what needs none."""
+def examine(leaving_out: Collection[str] = ()) -> Iterator[Finding]:
+    """Every check in turn; without readable settings, only what needs none.
+
+    ``leaving_out`` names subjects that are not looked at.
+    """
     from embedding_pipeline.settings.loading import load_settings
 
     yield _python()
@@ -81,6 +84,8 @@ def examine() -> Iterator[Finding]:
         return
     yield _settings(settings)
     for subject, check in _CHECKS:
+        if subject in leaving_out:
+            continue
         try:
             found = check(settings)
         except EmbeddingPipelineError as error:
@@ -88,7 +93,8 @@ def examine() -> Iterator[Finding]:
         yield from [found] if isinstance(found, Finding) else found
 
 
-def _show(finding: Finding) -> None:
+def show(finding: Finding) -> None:
+    """Print a finding, and what to do about it."""
     status = click.style(f"{finding.status:4}", fg=_COLOURS[finding.status])
     click.echo(f"{status}  {finding.subject}: {finding.message}")
     if finding.remedy:
