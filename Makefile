@@ -28,6 +28,8 @@ demo: .venv/run.stamp  ## run the whole graph on real text, without a key; says 
 	@.venv/bin/embedding-pipeline demo
 
 ui: .venv/run.stamp  ## the Dagster UI on this machine only: http://127.0.0.1:3000
+	@.venv/bin/python -c 'import socket; socket.create_server(("127.0.0.1", $(UI_PORT)))' 2>/dev/null \
+	|| { echo "Port $(UI_PORT) cannot be had; choose another: make ui UI_PORT=3001" >&2; exit 1; }
 	@DAGSTER_HOME="$$PWD" PYTHONWARNINGS=ignore::FutureWarning \
 	  .venv/bin/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(UI_PORT)
 
