@@ -18,6 +18,7 @@ from embedding_pipeline.cli.days import DAY
 from embedding_pipeline.cli.endings import FAILED
 from embedding_pipeline.cli.output import emit, json_lines
 from embedding_pipeline.cli.progress import Meter, showing
+from embedding_pipeline.errors import BudgetExceeded
 from embedding_pipeline.pipeline.words import usd
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def backfill(
     """Make a range of days in runs of neighbouring days, one after the other.
 
     A day that fails does not stop the others. Days that are done already make no request.
+    It ends with 7 when nothing but a budget stands against the days that are not done.
     Without --wait the work goes on in the background and is written to a log file. The
     runs are in Dagster's UI either way. With --queue the daemon runs them, several at once.
     """
@@ -147,6 +149,8 @@ def status(outcome: "BackfillOutcome") -> int:
     if outcome.stopped:
         raise click.Abort
     tell_failures(outcome)
+    if outcome.lacks_only_money:
+        return BudgetExceeded.exit_code
     return 0 if outcome.success else FAILED
 
 

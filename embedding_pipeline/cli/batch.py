@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from embedding_pipeline.cli.days import DAY, as_text
+from embedding_pipeline.cli.endings import FAILED
 from embedding_pipeline.cli.output import Column, Row, count, emit, json_lines
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def collect(*, wait: bool, make_days: bool, every: float, as_json: bool) -> int:
         kept, ready = asyncio.run(keep(settings)), asyncio.run(find_ready(settings))
         if make_days and ready and ready.key not in tried:
             tried.add(ready.key)
-            status = max(status, _make(settings, ready.days))
+            status = worse(status, _make(settings, ready.days))
         elif wait and len(kept.strange) < len({one.queue for one in kept.left}):
             asyncio.run(SystemClock().sleep(every))
         else:
@@ -170,6 +171,11 @@ def forget(ids: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
     emit(rows, columns, as_json=as_json, empty="Another process works on them; try again later.")
 
 
+def worse(one: int, other: int) -> int:
+    """The exit code of two: a failure tells more than a budget that is used up."""
+    return FAILED if FAILED in (one, other) else max(one, other)
+
+
 def _make(settings: "Settings", days: Sequence[str]) -> int:
     """Make days in runs of neighbours; the exit code."""
     from embedding_pipeline.cli.backfill import status
@@ -179,7 +185,7 @@ def _make(settings: "Settings", days: Sequence[str]) -> int:
     worst, available = 0, launch.available_days(settings)
     for group in contiguous(days, available, len(days)):
         outcome = launch.backfill(settings, group[0], group[-1], assets=ASSETS)
-        worst = max(worst, status(outcome))
+        worst = worse(worst, status(outcome))
         click.echo(f"{_span(group)}: {len(outcome.finished)} of {len(group)} made", err=True)
     return worst
 

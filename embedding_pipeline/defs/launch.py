@@ -77,6 +77,13 @@ class BackfillOutcome:
         return {day: why for day, why in every.items() if day not in done}
 
     @property
+    def lacks_only_money(self) -> bool:
+        """Whether budgets, and nothing else, stand against the days that are not done."""
+        poor = {day for run in self.runs for day in run.over_budget}
+        left = set(self.partitions) - set(self.finished)
+        return bool(left) and left <= poor
+
+    @property
     def success(self) -> bool:
         """Whether every day is done."""
         return len(self.finished) == len(self.partitions)

@@ -4,7 +4,7 @@ Belongs here: reading a finished run's events into a frozen verdict. Does not be
 here: running anything, or deciding what to run next (``launch``).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +12,7 @@ import dagster as dg
 
 from embedding_pipeline.defs.failures import BLAMED
 
+BUDGET_CHECK: Final = "within_budget"
 INTERRUPTS: Final = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
@@ -28,6 +29,7 @@ class RunOutcome:
         held_back: days nothing is wrong with, stopped by the failure of another.
         seconds: wall time.
         stopped: somebody asked it to end.
+        over_budget: those of ``failed`` that nothing but ``within_budget`` stands against.
     """
 
     run_id: str
@@ -37,6 +39,7 @@ class RunOutcome:
     held_back: tuple[str, ...] = ()
     seconds: float = 0.0
     stopped: bool = False
+    over_budget: frozenset[str] = frozenset()
 
     @property
     def success(self) -> bool:
@@ -52,7 +55,9 @@ def outcome_of(
     seconds: float = 0.0,
 ) -> RunOutcome:
     """The verdict on a run that has ended, from its events."""
-    blamed = {**_blamed_by_steps(events), **_blamed_by_checks(events)}
+    by_steps = _blamed_by_steps(events)
+    blamed = {**by_steps, **_blamed_by_checks(events)}
+    poor = _out_of_budget(events) - by_steps.keys()
     made = {(event.asset_key, event.partition) for event in events if event.is_step_materialization}
     wanted = set(assets)
     finished = tuple(
@@ -64,7 +69,9 @@ def outcome_of(
     if rest and not blamed:
         blamed, rest = dict.fromkeys(rest, _general_reason(events)), []
     stopped = any(_was_told_to_end(event) for event in events)
-    return RunOutcome(run_id, tuple(partitions), finished, blamed, tuple(rest), seconds, stopped)
+    return RunOutcome(
+        run_id, tuple(partitions), finished, blamed, tuple(rest), seconds, stopped, poor
+    )
 
 
 def contiguous(days: Sequence[str], all_days: Sequence[str], most: int) -> list[tuple[str, ...]]:
@@ -96,14 +103,29 @@ def _blamed_by_steps(events: Sequence[dg.DagsterEvent]) -> dict[str, str]:
 def _blamed_by_checks(events: Sequence[dg.DagsterEvent]) -> dict[str, str]:
     """Partitions on which a check that blocks has failed."""
     blamed: dict[str, str] = {}
+    for day, found in _blocking(events):
+        reason = f"check {found.check_name}: {found.description or 'failed'}"
+        blamed.setdefault(day, _one_line(reason))
+    return blamed
+
+
+def _out_of_budget(events: Sequence[dg.DagsterEvent]) -> frozenset[str]:
+    """Partitions that no other check than the one of the budgets has stopped."""
+    stopped = [(day, found.check_name) for day, found in _blocking(events)]
+    others = {day for day, check in stopped if check != BUDGET_CHECK}
+    return frozenset(day for day, _ in stopped) - others
+
+
+def _blocking(
+    events: Sequence[dg.DagsterEvent],
+) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
+    """The checks that have stopped a partition."""
     for event in events:
         found = event.event_specific_data
         if not isinstance(found, dg.AssetCheckEvaluation) or found.passed or not found.blocking:
             continue
         if found.severity is dg.AssetCheckSeverity.ERROR and found.partition is not None:
-            reason = f"check {found.check_name}: {found.description or 'failed'}"
-            blamed.setdefault(found.partition, _one_line(reason))
-    return blamed
+            yield found.partition, found
 
 
 def _general_reason(events: Sequence[dg.DagsterEvent]) -> str:

@@ -75,6 +75,17 @@ def test_a_day_that_fails_is_named_and_the_others_are_made(
     assert "2 of 3 days are done" in result.stdout
 
 
+def test_days_that_lack_nothing_but_money_end_it_with_the_code_of_a_budget(
+    folder: Folder, at_openai: dict[str, str]
+) -> None:
+    model = {"model": "openai/text-embedding-3-small"}
+    nothing = [{"scope": "all", "period": "total", "limit_usd": 0}]
+    folder.settings(**FILES, embedding=model, budgets=nothing)
+    result = folder.run(*RANGE, "--wait", **at_openai)
+    assert result.returncode == 7, result.stderr
+    assert "failed: 2026-01-01: check within_budget: 2 chunks" in result.stderr
+
+
 def test_without_wait_the_work_goes_on_in_the_background(
     outside: Folder, at_openai: dict[str, str]
 ) -> None:
