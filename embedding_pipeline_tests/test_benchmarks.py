@@ -157,6 +157,14 @@ def results_of(cpu: dict[str, list[float]], **more: dict[str, list[float]]) -> r
     return found
 
 
+def test_figures_of_another_size_are_not_mixed_in() -> None:
+    found = results_of({"ours": [1.0], "other": [2.0]})
+    results.begin(found, "A", "again", Size())
+    assert set(found["scenarios"]["A"]["clients"]) == {"ours", "other"}
+    results.begin(found, "A", "larger", Size(chunks=Size().chunks + 1))
+    assert not found["scenarios"]["A"]["clients"]
+
+
 def test_where_others_are_better_is_found_by_comparing() -> None:
     shown = results_of({"ours": [1.0, 1.2], "quick": [0.5, 0.6], "near": [0.97, 1.1], "slow": [2]})
     (loss,) = page.losses(shown)

@@ -16,7 +16,7 @@ from benchmarks.peers import results as kept
 from benchmarks.peers.bars import bars
 from benchmarks.peers.cells import cell, number
 from benchmarks.peers.results import Results, typical, values
-from benchmarks.peers.scenarios import SCENARIOS, Column, column
+from benchmarks.peers.scenarios import SCENARIOS, STREAMED, Column, column
 
 FULL = 4_000
 """Chunks of a run whose figures mean something."""
@@ -113,13 +113,12 @@ def _versions(results: Results) -> str:
 def clients_of(results: Results) -> list[str]:
     """Every client that some scenario measured, ours first."""
     named = [name for s in results["scenarios"].values() for name in s["clients"]]
-    return [name for name in dict.fromkeys(named) if name != "ours, streamed"]
+    return [name for name in dict.fromkeys(named) if name != STREAMED]
 
 
 def _yardsticks(results: Results) -> str:
     clients = clients_of(results)
-    sizes = results["scenarios"].get("G", {"clients": {}})["clients"].get("ours", {"figures": {}})
-    wanted = [*YARDSTICKS, *((f"MB of memory at {n}", "G", n) for n in sizes["figures"])]
+    wanted = [*YARDSTICKS, *((f"MB of memory at {n}", "G", n) for n in _sizes(results, "ours"))]
     lines = [
         "## The yardsticks nobody publishes\n",
         "A dash: there is no such figure; the scenario below says why.\n",
@@ -131,7 +130,16 @@ def _yardsticks(results: Results) -> str:
         if any(found):
             shown = (number(typical(f), column(letter, name)) for f in found)
             lines.append(f"| {words} ({letter}) | {' | '.join(shown)} |")
+    for size in _sizes(results, STREAMED):
+        peak = number(typical(values(results, "G", STREAMED, size)), column("G", size))
+        lines.append(f"| – streamed, {size} (G) | {peak} {'| – ' * (len(clients) - 1)}|")
     return "\n".join(lines) + "\n"
+
+
+def _sizes(results: Results, client: str) -> list[str]:
+    """The numbers of chunks for which a client's memory is known."""
+    clients = results["scenarios"].get("G", {"clients": {}})["clients"]
+    return list(clients.get(client, {"figures": {}})["figures"])
 
 
 def _losses(results: Results) -> str:

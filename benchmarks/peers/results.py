@@ -42,16 +42,20 @@ def save(results: Results, file: Path) -> None:
 
 
 def begin(results: Results, letter: str, title: str, size: Size) -> None:
-    """A scenario is about to be measured: where, when, how much."""
-    scenario = results["scenarios"].setdefault(letter, {"clients": {}})
-    scenario |= {
+    """A scenario is about to be measured: where, when, how much.
+
+    What other clients had stays only where it was the same machine and as much.
+    """
+    before = results["scenarios"].get(letter, {})
+    same = (before.get("machine"), before.get("chunks")) == (machine(), size.chunks)
+    results["scenarios"][letter] = {
         "title": title,
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "load": round(os.getloadavg()[0], 1),
         "chunks": size.chunks,
+        "clients": before["clients"] if same else {},
     }
-    results["scenarios"][letter] = scenario
 
 
 def add(results: Results, letter: str, client: str, row: Row, *, first: bool) -> None:

@@ -209,7 +209,8 @@ def _twice(billed: Counter[str]) -> int:
 def growth(bench: Bench, client: str) -> Row:
     """The peak of memory as the number of chunks grows, all handed over as one matrix.
 
-    Streamed is what a run of ours does: vectors go to a file as they come.
+    Streamed is what a run of ours does: vectors go to a file as they come. Only ours goes on from
+    there: `make bench BENCH_ARGS="G --clients ours --streamed 1000000"` is a million.
     """
     sizes = bench.size.growing + (bench.size.streamed if client == STREAMED else ())
     figures: dict[str, float] = {}
