@@ -55,6 +55,8 @@ async def run(asked: argparse.Namespace) -> dict[str, float | int | str]:
     if asked.warm:
         warm = list(texts(64, first=10**7))
         await client(Ask(asked.base_url, KEY, warm, asked.warm, **place))
+    if asked.gate:
+        pass_through(Path(asked.gate))
     cpu, wall = time.process_time(), time.perf_counter()
     for corpus in corpora(asked):
         ask = Ask(asked.base_url, KEY, corpus, asked.folder, **place)
@@ -71,6 +73,13 @@ async def run(asked: argparse.Namespace) -> dict[str, float | int | str]:
             np.save(asked.out, vectors)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     return {"made": made, "cpu": cpu, "wall": wall, "peak_mb": peak_mb(), "error": error}
+
+
+def pass_through(gate: Path) -> None:
+    """Say that all is ready, and wait until the gate is gone."""
+    gate.touch()
+    while gate.exists():
+        time.sleep(0.01)
 
 
 def peak_mb() -> float:
@@ -99,6 +108,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=BATCH, help="texts of a request")
     parser.add_argument("--budget", type=float, default=0.0, help="USD")
     parser.add_argument("--warm", default="", help="a folder: imports and connection come before")
+    parser.add_argument("--gate", default="", help="a file: made when ready; waits till it is gone")
     parser.add_argument("--preview", action="store_true", help="say the tokens, embed nothing")
     parser.add_argument("--folder", required=True)
     parser.add_argument("--out", default="")

@@ -55,25 +55,28 @@ def limits(bench: Bench, client: str) -> Row:
     """
     count = bench.size.chunks // 2
     work = count * TOKENS_EACH
-    amid, books = _limited(bench, client, 2.0 * work, 64 * TOKENS_EACH)
+    amid, books = _limited(bench, client, 2.0 * work, 0.0)
     figures = {"embedded": amid.count / count, "429s": books.statuses.get("429", 0)}
     if amid.wall:
-        refilled = 2.0 * work * amid.wall / 60 + 64 * TOKENS_EACH
-        figures["share"] = books.inputs * TOKENS_EACH / refilled
-    fresh, books = _limited(bench, client, 0.75 * work, 0.75 * work)
+        figures["share"] = books.inputs * TOKENS_EACH / (2.0 * work * amid.wall / 60)
+    fresh, books = _limited(bench, client, 0.75 * work, 1.0)
     figures["429s"] += books.statuses.get("429", 0)
     if not fresh.error:
         figures["time"] = fresh.wall
     return Row(figures, amid.error or fresh.error)
 
 
-def _limited(bench: Bench, client: str, tpm: float, full: float) -> tuple[Made, Books]:
-    """A run under a limit with so many tokens in its bucket at first, after 64 texts to warm up."""
+def _limited(bench: Bench, client: str, tpm: float, level: float) -> tuple[Made, Books]:
+    """A run under a limit that begins when the client is ready, its bucket as full as said."""
     with bench.stage() as (server, folder):
-        server.limit(tpm=tpm, rpm=1000, level=full / tpm)
-        more = {"warm": f"{folder}/warm", "batch": 64}
-        made = bench.run(client, server, f"{folder}/kept", bench.size.chunks // 2, **more)
-        return made, server.books
+        more = {"warm": f"{folder}/warm", "gate": f"{folder}/gate", "batch": 64}
+        running = bench.start(client, server, f"{folder}/kept", bench.size.chunks // 2, **more)
+        gate = Path(folder) / "gate"
+        if bench.until(gate.exists, running):
+            server.reset()
+            server.limit(tpm=tpm, rpm=1000, level=level)
+            gate.unlink()
+        return bench.finish(running), server.books
 
 
 def cached(bench: Bench, client: str) -> Row:

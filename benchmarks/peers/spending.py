@@ -20,7 +20,8 @@ BUDGETS = ("ours", "LiteLLM")
 def budget(bench: Bench, client: str) -> Row:
     """Two processes at once, each with as much to do as the budget of both allows.
 
-    Answers take 200 ms.
+    Answers take 200 ms. LiteLLM's bound is `litellm.max_budget`, which in this version counts what
+    chats cost, and no embeddings; the budgets of its proxy, a server of its own, are not measured.
     """
     if client not in BUDGETS:
         return Row(note="no such thing: knows no budget")
