@@ -29,6 +29,8 @@ from dagster._core.storage.tags import (
     WILL_RETRY_TAG,
 )
 
+from embedding_pipeline.remote import comes_from
+
 WILL_RETRY: Final = WILL_RETRY_TAG
 """On a failed run: whether Dagster is to repeat it."""
 
@@ -139,10 +141,9 @@ def why_unreadable(error: Exception) -> str | None:
 def history_is_away(error: BaseException) -> bool:
     """Whether the database of Dagster's history did not answer, which may pass.
 
-    Dagster lets its driver's errors through, or says that it has tried too often; it documents
-    neither.
+    Dagster lets SQLAlchemy's errors through, or says because of one that it has tried too often;
+    it documents neither. Not for errors of ours, which may come from another database.
     """
     from sqlalchemy.exc import InterfaceError, OperationalError
 
-    away = isinstance(error, OperationalError | InterfaceError)
-    return away or type(error).__name__ == "DagsterPostgresException"
+    return comes_from(error, (OperationalError, InterfaceError))

@@ -10,6 +10,7 @@ from typing import Final
 
 import dagster as dg
 
+from embedding_pipeline.defs.compat import history_is_away
 from embedding_pipeline.errors import (
     DataError,
     EmbeddingPipelineError,
@@ -58,14 +59,21 @@ def told_plainly() -> Iterator[None]:
 def again_when_away(
     context: "dg.AssetExecutionContext | dg.AssetCheckExecutionContext",
 ) -> Iterator[None]:
-    """Let a step begin anew, some seconds later and a few times, when the state's server left it.
+    """Let a step begin anew, some seconds later and a few times, when a server left it.
 
-    Raises dagster.RetryRequested in place of the error, until ``AWAY_RETRIES`` are used up.
+    That of the state, or that of Dagster's history. Raises dagster.RetryRequested in place of
+    the error, until ``AWAY_RETRIES`` are used up.
     """
     try:
         yield
-    except AWAY as error:
-        if context.retry_number >= AWAY_RETRIES:
+    except Exception as error:
+        if not _is_away(error) or context.retry_number >= AWAY_RETRIES:
             raise
         context.log.warning("%s; this step begins anew in %d s", error, AWAY_SECONDS)
         raise dg.RetryRequested(AWAY_RETRIES, AWAY_SECONDS) from error
+
+
+def _is_away(error: Exception) -> bool:
+    if isinstance(error, EmbeddingPipelineError):
+        return isinstance(error, AWAY)
+    return history_is_away(error)

@@ -6,6 +6,7 @@ import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.defs.failures import AWAY_RETRIES, BLAMED
@@ -140,8 +141,13 @@ def test_a_check_of_what_was_never_made_fails_and_says_so(
     assert evaluation.partition == DAYS[0]
 
 
+STATE_AWAY = StateUnreachable("the server is away")
+STATE_LEFT = StateInterrupted("the server is away")
+AWAY = OperationalError("SELECT 1", {}, Exception("the server is away"))
+
+
 class Restarted(EmbedderResource):
-    """The server of the state is away each time it is asked for, until it is back."""
+    """The server of state and history is away each time it is asked for, until it is back."""
 
     def __init__(self, project: Project, times: int) -> None:
         super().__init__(project.settings)
@@ -152,7 +158,7 @@ class Restarted(EmbedderResource):
     ) -> AbstractAsyncContextManager[EmbeddingService]:
         if self._left:
             self._left -= 1
-            raise (StateUnreachable if self._left % 2 else StateInterrupted)("the server is away")
+            raise (AWAY, STATE_AWAY, STATE_LEFT)[self._left % 3]
         return super().open(run_id, target)
 
 
@@ -172,4 +178,4 @@ def test_a_step_begins_anew_when_the_state_is_away_but_not_for_ever(
     assert len(again) == min(times, AWAY_RETRIES)
     if not fine:
         (failure,) = failures(result).values()
-        assert "the server is away" in str(failure.step_failure_data.user_failure_data)
+        assert "the server is away" in str(failure.step_failure_data)

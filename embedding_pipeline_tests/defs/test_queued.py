@@ -29,7 +29,9 @@ def history(*answers: str | Exception) -> Callable[[], str]:
 
 
 async def test_a_restart_of_the_history_is_waited_out(clock: FakeClock) -> None:
-    look = history(AWAY, DagsterPostgresException("too many retries for DB connection"), "done")
+    tried = DagsterPostgresException("too many retries for DB connection")
+    tried.__cause__ = AWAY
+    look = history(AWAY, tried, "done")
     assert await enduring(look, clock) == "done"
     assert clock.sleeps == [POLL_SECONDS, POLL_SECONDS]
 
