@@ -25,7 +25,7 @@ STEPS = {
     "reading": ("embedding_pipeline.pipeline.raw", "build_raw_chunks"),
     "duplicates": ("embedding_pipeline.pipeline.dedupe", "build_deduped_chunks"),
     "embedding": ("embedding_pipeline.pipeline.embed", "build_embeddings"),
-    "costs": ("embedding_pipeline.pipeline.cost", "build_cost_summary"),
+    "costs": ("embedding_pipeline.pipeline.cost", "build_cost_summaries"),
     "telling": ("embedding_pipeline.cli.summary", "day_rows"),
 }
 """Where Ctrl-C is pressed: module and function, as the step begins."""
@@ -36,15 +36,20 @@ SMALL_FILES = 20 << 10
 
 @contextlib.contextmanager
 def pressed(module: str, name: str) -> Iterator[None]:
-    """Ctrl-C as the function is called."""
+    """Ctrl-C as the function is called. Raises LookupError when nobody called it."""
     function = getattr(import_module(module), name)
+    came = False
 
     def interrupted(*args: Any, **named: Any) -> Any:
+        nonlocal came
+        came = True
         signal.raise_signal(signal.SIGINT)
         return function(*args, **named)
 
     with mock.patch(f"{module}.{name}", interrupted):
         yield
+    if not came:
+        raise LookupError(f"{module}.{name} is no step any more; name the one in its place")
 
 
 @contextlib.contextmanager
