@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from benchmarks.peers import page, results, running
 from benchmarks.peers.environments import PACKAGES, PINS
 from benchmarks.peers.scenarios import SCENARIOS, Column
-from benchmarks.peers.stage import Bench, Row, Size
+from benchmarks.peers.stage import Bench, Row, Size, TimeUp
 from embedding_pipeline_tests.fake_openai.process import FakeProcess
 
 
@@ -92,10 +92,16 @@ def test_every_other_client_is_pinned_to_the_last_package() -> None:
         assert all(f"\n{name}==" in f"\n{pins}" for name in PACKAGES[client])
 
 
-def test_a_client_that_hangs_is_ended_and_reported(tmp_path: Path) -> None:
-    stuck = tmp_path / "stuck"
-    stuck.write_text("#!/bin/sh\nexec sleep 3600\n")
-    stuck.chmod(0o755)
+@pytest.fixture
+def stuck(tmp_path: Path) -> Path:
+    """An interpreter that never ends."""
+    file = tmp_path / "stuck"
+    file.write_text("#!/bin/sh\nexec sleep 3600\n")
+    file.chmod(0o755)
+    return file
+
+
+def test_a_client_that_hangs_is_ended_and_reported(stuck: Path, tmp_path: Path) -> None:
     with Bench({"stuck": str(stuck)}, Size(), patience=0.0) as bench:
         client = bench.start("stuck", FakeProcess(9), str(tmp_path), 1)
         made = bench.finish(client)
@@ -103,12 +109,17 @@ def test_a_client_that_hangs_is_ended_and_reported(tmp_path: Path) -> None:
     assert client.process.returncode == -9
 
 
-def test_nothing_is_left_behind_when_it_is_stopped(tmp_path: Path) -> None:
-    stuck = tmp_path / "stuck"
-    stuck.write_text("#!/bin/sh\nexec sleep 3600\n")
-    stuck.chmod(0o755)
+def test_nothing_is_left_behind_when_it_is_stopped(stuck: Path, tmp_path: Path) -> None:
     with Bench({"stuck": str(stuck)}, Size()) as bench:
         client = bench.start("stuck", FakeProcess(9), str(tmp_path), 1)
+    assert client.process.returncode == -9
+
+
+def test_the_end_of_all_time_is_not_a_clients_fault(stuck: Path, tmp_path: Path) -> None:
+    with Bench({"stuck": str(stuck)}, Size(), minutes=0) as bench:
+        client = bench.start("stuck", FakeProcess(9), str(tmp_path), 1)
+        with pytest.raises(TimeUp):
+            bench.finish(client)
     assert client.process.returncode == -9
 
 

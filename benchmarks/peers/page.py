@@ -240,9 +240,10 @@ def sentence(results: Results) -> str:
         return number(typical(values(results, letter, client, name)), column(letter, name))
 
     others = len(clients_of(results)) - 1
-    small = " (a small run)" if is_small(results) else ""
+    small = "; so far a small run" if is_small(results) else ""
     line = (
-        f"[docs/benchmarks.md](docs/benchmarks.md) puts it beside {others} other clients{small}: "
+        f"[docs/benchmarks.md](docs/benchmarks.md) puts it beside {others} other clients "
+        f"(`make bench`{small}): "
         f"CPU per 1,000 vectors {said('A', 'CPU', 'ours')} s (openai SDK "
         f"{said('A', 'CPU', 'openai SDK')} s), billed again after a kill of what had been answered "
         f"{said('F', 'of what was answered', 'ours')} (openai SDK "
