@@ -31,8 +31,8 @@ _DTYPES: Final[dict[int, np.dtype[np.floating[Any]]]] = {
 }
 _CODES: Final = {"float32": 1, "float16": 2}
 
-Value: TypeAlias = bytes | memoryview
-"""An entry; read-only."""
+Value: TypeAlias = bytes | bytearray | memoryview
+"""An entry; not to be changed."""
 
 Payload: TypeAlias = npt.NDArray[np.floating[Any]]
 """Components as they are stored, C-contiguous, shape ``(n, native_dimensions)``."""
@@ -71,14 +71,17 @@ def payload_of(vectors: Vectors, dtype: str) -> Payload:
     return np.ascontiguousarray(vectors, _DTYPES[_CODES[dtype]])
 
 
-def refer(space: Space, digests: Sequence[Digest], rows: Payload, offset: int) -> list[bytes]:
-    """One reference a row of ``rows``, the first of which begins at ``offset``."""
+def refer(space: Space, digests: Sequence[Digest], rows: Payload, offset: int) -> list[bytearray]:
+    """One reference a row of ``rows``, the first of which begins at ``offset``.
+
+    As ``bytearray``, which SQLite's driver takes with the least CPU (``state.statements.blobs``).
+    """
     prefix = _PREFIX.pack(REFERENCE, _CODES[rows.dtype.name], rows.shape[1])
     made = np.empty(len(rows), _REFERENCE)
     made["prefix"] = int.from_bytes(prefix, "little")
     made["check"] = _checks(rows.data.cast("B"), 0, prefix, space, digests)
     made["offset"] = offset + np.arange(len(rows)) * rows.strides[0]
-    whole, size = made.tobytes(), made.itemsize
+    whole, size = bytearray(made.tobytes()), made.itemsize
     return [whole[start : start + size] for start in range(0, len(whole), size)]
 
 

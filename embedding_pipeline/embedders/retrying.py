@@ -135,16 +135,8 @@ class Retrying(Wrapper):
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
         call = _Call(self._config, self._clock, self._random)
-        loop = AsyncRetrying(
-            retry=retry_if_exception_type(RETRIED),
-            wait=call.wait,
-            stop=call.stop,
-            sleep=call.sleep,
-            before_sleep=call.say,
-            reraise=True,
-        )
         try:
-            result: EmbeddingResult = await loop(self.wrapped.embed, texts)
+            result = await self._deliver(call, texts)
         except ProviderError as error:
             raise call.final(error) from error.__cause__
         except BudgetExceeded as error:  # no call is out, and none follows
@@ -160,6 +152,29 @@ class Retrying(Wrapper):
             requests=result.requests + call.requests,
             attempts=(*call.attempts, *result.attempts),
         )
+
+    async def _deliver(self, call: "_Call", texts: Sequence[str]) -> EmbeddingResult:
+        """Nearly every first attempt is the last one: tenacity comes in when it failed."""
+        try:
+            return await self.wrapped.embed(texts)
+        except RETRIED as error:
+            failed: list[ProviderError] = [error]
+
+        async def attempt() -> EmbeddingResult:
+            if failed:
+                raise failed.pop()
+            return await self.wrapped.embed(texts)
+
+        loop = AsyncRetrying(
+            retry=retry_if_exception_type(RETRIED),
+            wait=call.wait,
+            stop=call.stop,
+            sleep=call.sleep,
+            before_sleep=call.say,
+            reraise=True,
+        )
+        result: EmbeddingResult = await loop(attempt)
+        return result
 
 
 class _Call:

@@ -29,7 +29,7 @@ from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.finishing import finish
 from embedding_pipeline.service.fitting import fitting
 from embedding_pipeline.service.outages import no_outage
-from embedding_pipeline.service.places import Place, Places
+from embedding_pipeline.service.places import Places, payer_of
 from embedding_pipeline.service.preparing import InputRules
 from embedding_pipeline.service.work import (
     Deferral,
@@ -243,6 +243,9 @@ class BulkRun:
         held: Mapping[Digest, str],
     ) -> None:
         """Rows of what was found are decided; what is refused for good is; the rest pends."""
+        if not held and not found.any() and self._places.expect_all(batch):
+            self._pending.extend(batch.prepared.items)
+            return
         self._count(batch, batch.adopt(vectors, found), Row.CACHED)
         for position in np.flatnonzero(~found).tolist():
             item = batch.prepared.items[position]
@@ -357,10 +360,10 @@ class BulkRun:
         again = False
         for digest, deferral in deferred.items():
             places = self._places.take(digest)
-            broke = _payer(places[0]) if places else None
-            for batch, position in (place for place in places if _payer(place) == broke):
+            broke = payer_of(places[0]) if places else None
+            for batch, position in (place for place in places if payer_of(place) == broke):
                 self._count(batch, batch.defer(position, deferral), Row.DEFERRED)
-            others = [place for place in places if _payer(place) != broke]
+            others = [place for place in places if payer_of(place) != broke]
             for batch, position in others:
                 if self._places.expect(digest, batch, position):
                     self._pending.append(batch.prepared.items[position])
@@ -392,9 +395,3 @@ class BulkRun:
             self._moved.set()
         if self._on_progress is not None:
             self._on_progress(self.progress())
-
-
-def _payer(place: Place) -> tuple[str, str]:
-    batch, position = place
-    account = batch.prepared.items[position].account
-    return account.project, account.user

@@ -3,12 +3,13 @@
 Belongs here: values. Does not belong here: the transactions that change them (``flying``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from embedding_pipeline.ledger.flights import Flight
+from embedding_pipeline.ledger.shares import Share, shares_of
 from embedding_pipeline.records import Account, Attempt, Digest, Kind, Space, Vectors
 from embedding_pipeline.service.work import Deferral, Item, Landing, Refusal
 
@@ -110,3 +111,16 @@ def without(left: dict[Digest, Item], digests: Sequence[Digest]) -> dict[Digest,
         return {}
     gone = set(digests)
     return {digest: item for digest, item in left.items() if digest not in gone}
+
+
+def shares_for(items: Iterable[Item]) -> tuple[Share, ...]:
+    """Who pays for these, with the tokens of each."""
+    listed = list(items)
+    return shares_of([item.account for item in listed], [item.tokens for item in listed])
+
+
+def payers_of(items: Sequence[Item], numbers: Mapping[Account, int]) -> list[int]:
+    """The ledger entry that pays for each item; nearly always one for all of them."""
+    if len(numbers) == 1:
+        return [*numbers.values()] * len(items)
+    return [numbers[item.account] for item in items]

@@ -21,13 +21,8 @@ from embedding_pipeline.errors import ProviderError, StateError
 from embedding_pipeline.ledger import flights
 from embedding_pipeline.ledger.deferred import BATCH_API
 from embedding_pipeline.ledger.flights import Flight
-from embedding_pipeline.ledger.shares import Share, divide, shares_of
-from embedding_pipeline.records import (
-    Account,
-    Attempt,
-    Digest,
-    EmbeddingResult,
-)
+from embedding_pipeline.ledger.shares import Share, divide
+from embedding_pipeline.records import Attempt, Digest, EmbeddingResult
 from embedding_pipeline.service.attempts import (
     attempts_of,
     calls_of,
@@ -36,7 +31,7 @@ from embedding_pipeline.service.attempts import (
     not_stored,
     waited_ms,
 )
-from embedding_pipeline.service.flight import Flying, Terms, without
+from embedding_pipeline.service.flight import Flying, Terms, payers_of, shares_for, without
 from embedding_pipeline.service.purse import Purse, no_money_left
 from embedding_pipeline.service.retiring import sweep
 from embedding_pipeline.service.work import Deferral, Item, Refusal
@@ -93,14 +88,10 @@ class Books:
         def work(connection: Connection) -> tuple[list[Item], list[Item]]:
             for debt in owed:
                 debt(connection)
-            free, elsewhere = self._free(connection, flying, items, now)
-            if self._purse is not None:
-                free = self._afford(connection, flying, self._purse, free, now)
+            free, elsewhere = self._claim(connection, flying, items, now)
             if free:
-                flight = replace(flying.flight, shares=_shares(free))
+                flight = replace(flying.flight, shares=shares_for(free))
                 flights.open_flight(connection, flight, now)
-                digests = [item.digest for item in free]
-                claims.claim(connection, flight.space_id, digests, flight.id)
             return free, elsewhere
 
         try:
@@ -111,6 +102,22 @@ class Books:
         flying.left = {item.digest: item for item in free}
         flying.began_ms = now
         return elsewhere
+
+    def _claim(
+        self, connection: Connection, flying: Flying, items: Sequence[Item], now: int
+    ) -> tuple[list[Item], list[Item]]:
+        """Claim what is free, and paid for; returns it, and what is stored or fetched elsewhere."""
+        number, flight_id = self._terms.space_id, flying.flight.id
+        there = database.existing(connection, number, [item.digest for item in items])
+        free = [item for item in items if item.digest not in there]
+        digests = [item.digest for item in free]
+        if self._purse is None and claims.take(connection, number, digests, flight_id):
+            return free, [item for item in items if item.digest in there] if there else []
+        free, elsewhere = self._free(connection, flying, items, there, now)
+        if self._purse is not None:
+            free = self._afford(connection, flying, self._purse, free, now)
+        claims.claim(connection, number, [item.digest for item in free], flight_id)
+        return free, elsewhere
 
     def _afford(
         self, connection: Connection, flying: Flying, purse: Purse, free: list[Item], now: int
@@ -137,7 +144,12 @@ class Books:
         return hopeless | dict.fromkeys(await self._store.read(work), IN_BATCH)
 
     def _free(
-        self, connection: Connection, flying: Flying, items: Sequence[Item], now: int
+        self,
+        connection: Connection,
+        flying: Flying,
+        items: Sequence[Item],
+        there: set[Digest],
+        now: int,
     ) -> tuple[list[Item], list[Item]]:
         """What nobody has or fetches, and what somebody does, batches aside."""
         number, owner = self._terms.space_id, self._terms.owner_id
@@ -145,7 +157,6 @@ class Books:
         holders = claims.holders(connection, number, digests)
         if holders and sweep(connection, now, asking=owner):
             holders = claims.holders(connection, number, digests)
-        there = database.existing(connection, number, digests)
         waiting = _in_batches(connection, holders) - there
         flying.deferred.update(dict.fromkeys(waiting, IN_BATCH))
         taken = (there | holders.keys()) - waiting
@@ -154,7 +165,7 @@ class Books:
 
     async def settle(self, flying: Flying, items: Sequence[Item], result: EmbeddingResult) -> None:
         """Vectors, bill and claims in one transaction; then, and only then, it is delivered."""
-        shares, began, terms = _shares(items), flying.began_ms, self._terms
+        shares, began, terms = shares_for(items), flying.began_ms, self._terms
         now = self._now_ms()
         digests = [item.digest for item in items]
         left = without(flying.left, digests)
@@ -174,7 +185,7 @@ class Books:
                 provider=result.provider,
                 began_ms=began,
             )
-            paid = _payers(items, numbers)
+            paid = payers_of(items, numbers)
             database.put_many(
                 connection,
                 terms.space_id,
@@ -246,7 +257,7 @@ class Books:
 
         def work(connection: Connection) -> bool:
             self._regain(connection, flying)
-            _book_lost(connection, flying.flight, _shares(items), lost, flying.began_ms)
+            _book_lost(connection, flying.flight, shares_for(items), lost, flying.began_ms)
             if purse is None:
                 return True
             if purse.renew(connection, flying.flight.id, rest, flying.began_ms, now):
@@ -294,7 +305,7 @@ class Books:
                 return
             flight, began = flying.flight, flying.began_ms
             kept = flights.calls_lost(connection, flight.id, began) - flying.lost
-            _book_lost(connection, flight, _shares(out or left), lost[max(kept, 0) :], began)
+            _book_lost(connection, flight, shares_for(out or left), lost[max(kept, 0) :], began)
             _book_calls(connection, flying, left)
             digests = [item.digest for item in left]
             claims.release(connection, self._terms.space_id, digests, flying.flight.id)
@@ -309,7 +320,7 @@ class Books:
     def _narrow(self, connection: Connection, flight: Flight, left: dict[Digest, Item]) -> None:
         """Narrow the flight, and its money, to what is still out; or end it."""
         if left:
-            flights.update_shares(connection, flight.id, _shares(left.values()))
+            flights.update_shares(connection, flight.id, shares_for(left.values()))
         else:
             flights.close_flight(connection, flight.id)
         if self._purse is not None:
@@ -326,7 +337,7 @@ class Books:
             return True
         if flights.calls_lost(connection, flight.id, began) <= flying.lost:
             return False
-        flights.regain(connection, flight, _shares(flying.left.values()), began)
+        flights.regain(connection, flight, shares_for(flying.left.values()), began)
         if self._purse is not None:
             self._purse.hold(connection, flight.id, flying.left.values())
         log.warning("a request was taken for dead; its entry is put right")
@@ -375,22 +386,10 @@ def _book_calls(connection: Connection, flying: Flying, items: Sequence[Item]) -
         flights.settle(
             connection,
             flying.flight,
-            _shares(items)[:1],
+            shares_for(items)[:1],
             tokens=0,
             requests=flying.unbooked,
             wait_ms=flying.unbooked_ms,
             provider=flying.flight.provider,
             began_ms=flying.began_ms,
         )
-
-
-def _shares(items: Iterable[Item]) -> tuple[Share, ...]:
-    listed = list(items)
-    return shares_of([item.account for item in listed], [item.tokens for item in listed])
-
-
-def _payers(items: Sequence[Item], numbers: Mapping[Account, int]) -> list[int]:
-    """The ledger entry that pays for each item; nearly always one for all of them."""
-    if len(numbers) == 1:
-        return [*numbers.values()] * len(items)
-    return [numbers[item.account] for item in items]

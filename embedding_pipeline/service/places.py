@@ -47,6 +47,16 @@ class Places:
         self._first[digest] = number
         return True
 
+    def expect_all(self, batch: OpenBatch) -> bool:
+        """All keys of a batch wait, each of them the first to; False, and none does, if not so."""
+        items = batch.prepared.items
+        numbers = range(batch.first, batch.first + len(items))
+        new = dict(zip([item.digest for item in items], numbers, strict=True))
+        if len(new) < len(items) or not self._first.keys().isdisjoint(new):
+            return False
+        self._first.update(new)
+        return True
+
     def take(self, digest: Digest) -> list[Place]:
         """All places of a key, the first first; none of them waits any more."""
         first = self._first.pop(digest, None)
@@ -78,3 +88,10 @@ class Places:
         for turn in np.unique(turns[turns >= 0]).tolist():
             mine = np.flatnonzero(turns == turn)
             yield self.open[turn], numbers[mine] - self.open[turn].first, mine
+
+
+def payer_of(place: Place) -> tuple[str, str]:
+    """Project and user that pay for the text at this place."""
+    batch, position = place
+    account = batch.prepared.items[position].account
+    return account.project, account.user

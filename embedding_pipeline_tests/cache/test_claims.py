@@ -55,3 +55,16 @@ async def test_keys_of_flights_that_are_gone_are_given_back(store: Store) -> Non
 async def test_claiming_nothing_is_nothing(store: Store) -> None:
     await store.write(lambda c: claims.claim(c, 1, [], "f"))
     assert await store.read(lambda c: claims.held(c, 1, [])) == set()
+
+
+async def test_keys_are_taken_all_or_none(store: Store) -> None:
+    assert await store.write(lambda c: claims.take(c, 1, KEYS[:600], "f"))
+    assert not await store.write(lambda c: claims.take(c, 1, KEYS[599:], "g"))
+    assert await store.write(lambda c: claims.take(c, 2, KEYS, "g")), "another space"
+    held = await store.read(lambda c: claims.holders(c, 1, KEYS))
+    assert held == dict.fromkeys(KEYS[:600], "f")
+
+
+async def test_taking_nothing_is_nothing(store: Store) -> None:
+    assert await store.write(lambda c: claims.take(c, 1, [], "f"))
+    assert await store.read(lambda c: claims.held(c, 1, KEYS)) == set()

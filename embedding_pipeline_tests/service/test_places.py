@@ -16,24 +16,25 @@ def opened(*texts: str) -> OpenBatch:
     return OpenBatch(work, rules().prepare(texts, tokens, work.accounts), WIDTH)
 
 
-def waiting(*batches: OpenBatch) -> Places:
+def waiting(*batches: OpenBatch, at_once: bool = False) -> Places:
     places = Places()
     for batch in batches:
         places.add(batch)
-        for position, item in enumerate(batch.prepared.items):
-            places.expect(item.digest, batch, position)
+        if not (at_once and places.expect_all(batch)):
+            for position, item in enumerate(batch.prepared.items):
+                places.expect(item.digest, batch, position)
     return places
 
 
 texts = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=6)
 
 
-@given(st.lists(texts, min_size=1, max_size=4))
+@given(st.lists(texts, min_size=1, max_size=4), st.booleans())
 def test_every_row_gets_the_vector_of_its_text_and_one_of_a_key_is_first(
-    contents: list[list[str]],
+    contents: list[list[str]], at_once: bool
 ) -> None:
     batches = [opened(*content) for content in contents]
-    places = waiting(*batches)
+    places = waiting(*batches, at_once=at_once)
     keys = [digest_of(text) for text in "abcdefgh"]
     got = dict[tuple[int, int], int]()
     firsts = list[int]()
@@ -62,3 +63,16 @@ def test_a_batch_that_left_is_passed_over_and_others_still_get_theirs() -> None:
     assert landed == [(here, [1])]
     assert places.take(digest_of("b")) == [(here, 0)]
     assert places.take(digest_of("b")) == []
+
+
+def test_a_batch_waits_at_once_only_where_each_of_its_keys_is_the_first() -> None:
+    places, both, twice = Places(), opened("a", "b"), opened("c", "c")
+    known, new = opened("b"), opened("d")
+    for batch in (both, twice, known, new):
+        places.add(batch)
+    assert places.expect_all(both)
+    assert not places.expect_all(twice)
+    assert not places.expect_all(known)
+    assert places.expect_all(new)
+    keys = [digest_of(text) for text in "abcd"]
+    assert [batch for _, batch, _, _ in places.land(keys)] == [both, new]
