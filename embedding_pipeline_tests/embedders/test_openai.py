@@ -171,6 +171,42 @@ async def test_a_body_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) ->
                 await leaf.embed(["text"])
 
 
+async def test_a_body_that_announces_too_much_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedding_pipeline.embedders.openai.BYTES_PER_NUMBER", 0.1)
+
+    async def large(request: web.Request) -> web.Response:
+        return web.Response(body=b" " * (1 << 20))
+
+    async with own_server(large) as url:
+        spec = find_model("text-embedding-3-small")
+        async with OpenAIEmbedder(spec, KEY, base_url=url, timeout_seconds=60) as leaf:
+            with pytest.raises(InvalidReply, match="larger than"):
+                await leaf.embed(["text"])
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_body_is_read_whole_whether_it_says_how_long_it_is_or_not(announced: bool) -> None:
+    vector = [1.0] + [0.0] * 1535
+    items = [{"index": index, "embedding": vector} for index in range(64)]
+    reply = {"data": items, "model": "text-embedding-3-small", "usage": {"total_tokens": 64}}
+    body = json.dumps(reply).encode()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = len(body) if announced else None
+        await response.prepare(request)
+        for start in range(0, len(body), 100_000):
+            await response.write(body[start : start + 100_000])
+        await response.write_eof()
+        return response
+
+    async with own_server(answer) as url:
+        spec = find_model("text-embedding-3-small")
+        async with OpenAIEmbedder(spec, KEY, base_url=url, timeout_seconds=60) as leaf:
+            result = await leaf.embed(["text"] * 64)
+    assert result.vectors.tolist() == [vector] * 64
+
+
 async def test_a_server_that_is_not_there_has_billed_nothing() -> None:
     spec = find_model("text-embedding-3-small")
     async with OpenAIEmbedder(spec, KEY, base_url="http://127.0.0.1:9/v1") as leaf:
