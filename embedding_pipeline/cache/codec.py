@@ -3,14 +3,14 @@
 Layout, little-endian: version u8, dtype u8, dimensions u16, crc32 u32, payload. The
 checksum covers the header before it, the key (space and digest) and the payload: an
 entry that was damaged, or stands under another key, does not decode. Compression is
-left out on purpose: it saves 7-13 % of float32 embeddings at 10-100 times the CPU.
+left out on purpose: it saves 7-13 % of float32 embeddings at 10-100 times the CPU. The
+checksum is zlib's, made by ISA-L in a fifth of the time.
 
 Where the payload lies in a file (``apart``), the entry is a reference: version 2, the same
 header, and the payload's offset, u64. The checksum covers the same as before.
 """
 
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from isal.isal_zlib import crc32
 
 from embedding_pipeline.records import Digest, Space, Vectors
 
@@ -199,10 +200,10 @@ def _checks(
     rows: memoryview, skip: int, prefix: bytes, space: Space, digests: Sequence[Digest]
 ) -> npt.NDArray[np.uint32]:
     """The checksum of each row, of which the first ``skip`` bytes do not count."""
-    seed = zlib.crc32(str(space).encode(), zlib.crc32(prefix))
+    seed = crc32(str(space).encode(), crc32(prefix))
     size = len(rows) // max(len(digests), 1)
     checks = [
-        zlib.crc32(rows[start + skip : start + size], zlib.crc32(digest, seed))
+        crc32(rows[start + skip : start + size], crc32(digest, seed))
         for start, digest in zip(range(0, len(rows), size or 1), digests, strict=True)
     ]
     return np.array(checks, np.uint32)

@@ -1,5 +1,6 @@
 """What is read back is what was written, bit by bit, under its own key, or nothing."""
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,6 +34,17 @@ def decode(
     out = np.full((len(entries), width), 7, np.float32)
     digests, values = [digest for digest, _ in entries], [value for _, value in entries]
     return out, decode_into(out, range(len(entries)), space, digests, values)
+
+
+@given(st.integers(0, 300))
+def test_the_checksum_is_the_one_of_zlib_whoever_makes_it(width: int) -> None:
+    """Entries written by one version, or on one machine, are read by all others."""
+    space, digest = Space("openai", "model", "", width), digest_of("text")
+    (entry,) = encode(space, [digest], np.arange(width, dtype=np.float32)[None, :])
+    check = 0
+    for part in (entry[:4], str(space).encode(), digest, entry[OVERHEAD:]):
+        check = zlib.crc32(part, check)
+    assert int.from_bytes(entry[4:8], "little") == check
 
 
 @given(matrices)
