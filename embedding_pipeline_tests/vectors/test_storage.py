@@ -1,4 +1,4 @@
-"""One contract for every place datasets are kept in: a folder, S3, and what fsspec moves."""
+"""One contract for every place datasets are kept in: a folder, S3, Google, what fsspec moves."""
 
 import io
 import os
@@ -25,14 +25,14 @@ NAME = "raw_chunks/2025-03-18.parquet"
 FEW = 3
 
 
-@pytest.fixture(params=["folder", "memory", "s3"])
+@pytest.fixture(params=["folder", "memory", "s3", "gcs"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """An empty place of each kind."""
     if request.param == "folder":
         return LocalStorage(tmp_path / "data")
     if request.param == "memory":
         return ObjectStorage(f"memory://{os.urandom(8).hex()}/data")
-    return ObjectStorage(f"{request.getfixturevalue('s3_bucket')}/data")
+    return ObjectStorage(f"{request.getfixturevalue(f'{request.param}_bucket')}/data")
 
 
 def put(sink: Writable, content: bytes) -> None:
@@ -84,6 +84,7 @@ def test_listings_name_files_folders_and_sizes(storage: Storage) -> None:
     assert storage.folders("nowhere") == []
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")  # by gcsfs
 @pytest.mark.parametrize("size", [10, PART_BYTES + 10])
 def test_readers_see_the_old_file_until_the_new_one_is_whole(storage: Storage, size: int) -> None:
     storage.write(NAME, b"old")
@@ -99,6 +100,8 @@ def test_readers_see_the_old_file_until_the_new_one_is_whole(storage: Storage, s
 def test_a_writer_that_fails_leaves_everything_as_it_was(
     storage: Storage, error: type[BaseException], size: int
 ) -> None:
+    if size > PART_BYTES and storage.location().startswith("gs://"):
+        pytest.skip("the emulator cannot cancel an upload")
     storage.write(NAME, b"old")
 
     def fail_half_way() -> None:
