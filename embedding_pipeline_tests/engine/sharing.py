@@ -17,11 +17,17 @@ from typing import IO
 import numpy as np
 
 from embedding_pipeline.assembly.service import EmbeddingService
+from embedding_pipeline.cache import redis as redis_cache
+from embedding_pipeline.embedders import breaking, limiting, retrying, sdk, stopping
+from embedding_pipeline.limits import redis as redis_limits
 from embedding_pipeline.records import Account
 from embedding_pipeline.service.work import Progress, Row, WorkBatch
 from embedding_pipeline.settings.loading import load_settings
 from embedding_pipeline.tokens import default_counter
 from embedding_pipeline_tests.fake_openai.replies import expected_vector
+
+LOADED = (sdk, breaking, limiting, retrying, stopping, redis_cache, redis_limits)
+"""Otherwise each process would load them."""
 
 MODEL = "text-embedding-3-small"
 DAY = "2026-01-01"
