@@ -30,7 +30,7 @@ FOLDER: Final = Path(".embedding_pipeline") / "cluster"
 HERE: Final = Path(__file__).resolve().parent
 DATABASES: Final = ("dagster", "embedding_pipeline")
 PATIENCE_SECONDS: Final = 600.0
-STOP_SECONDS: Final = 240.0
+STOP_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True)

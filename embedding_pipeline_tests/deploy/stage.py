@@ -6,6 +6,7 @@ something to be seen, with a generous bound.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -269,6 +270,7 @@ def staged(
             yield stage
         finally:
             down(stage.cluster)
+            shutil.rmtree(cluster.sockets, ignore_errors=True)
 
 
 def kill(*pids: int) -> None:
