@@ -23,8 +23,12 @@ from embedding_pipeline.errors import DataError, EmbeddingPipelineError
 from embedding_pipeline.pipeline.reports import CheckVerdict, CostReport
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from embedding_pipeline.defs.materialized import Latest
     from embedding_pipeline.vectors.datasets import Datasets
+
+    Summaries: TypeAlias = Mapping[str, pa.Table | DataError]
 
 Verdicts: TypeAlias = Mapping[str, Mapping[str, CheckVerdict]]
 """By partition, and then by name of the check."""
@@ -82,23 +86,24 @@ async def cost_summary_checks(
 ) -> Evaluations:
     """Judge the costs of each partition."""
     from embedding_pipeline.pipeline.budget import within_budgets
-    from embedding_pipeline.pipeline.cost import ledgers_balance
+    from embedding_pipeline.pipeline.cost import ledgers_balance, read_summaries
 
     async with AsyncExitStack() as stack:
         stack.enter_context(again_when_away(context))
         writing = await writing_of(context.run, openai, vector_store)
         service = await stack.enter_async_context(openai.open(context.run.run_id, writing.main))
 
-        async def budgets(days: Sequence[str]) -> Mapping[str, CheckVerdict]:
-            reports, unknown = await asyncio.to_thread(reports_of, vector_store, days)
+        async def budgets(summaries: "Summaries") -> Mapping[str, CheckVerdict]:
+            reports, unknown = reports_of(summaries)
             return {**unknown, **await within_budgets(service, reports)}
 
         async def judge(days: Sequence[str], names: Collection[str]) -> Verdicts:
+            summaries = await asyncio.to_thread(read_summaries, vector_store, days)
             judges: Mapping[str, Callable[..., Awaitable[Mapping[str, CheckVerdict]]]] = {
                 "within_budget": budgets,
                 "ledger_balances": partial(ledgers_balance, service, vector_store),
             }
-            found = {name: await judges[name](days) for name in names}
+            found = {name: await judges[name](summaries) for name in names}
             return {day: {name: found[name][day] for name in names} for day in days}
 
         async for event in evaluations(context, judge, latest_of(context), vector_store):
@@ -166,18 +171,16 @@ def latest_of(context: dg.AssetCheckExecutionContext) -> "Latest":
     return latest_materializations(context.instance, asset, context.partition_keys)
 
 
-def reports_of(
-    datasets: "Datasets", days: Sequence[str]
-) -> tuple[list[CostReport], dict[str, CheckVerdict]]:
+def reports_of(summaries: "Summaries") -> tuple[list[CostReport], dict[str, CheckVerdict]]:
     """The costs of the days as they were written; a verdict where they cannot be read."""
-    from embedding_pipeline.pipeline.cost import read_report
+    from embedding_pipeline.pipeline.cost import report_of
 
     reports, unknown = list[CostReport](), dict[str, CheckVerdict]()
-    for day in days:
-        try:
-            reports.append(read_report(datasets, day))
-        except DataError as error:
-            unknown[day] = CheckVerdict(passed=False, description=str(error))
+    for day, summary in summaries.items():
+        if isinstance(summary, DataError):
+            unknown[day] = CheckVerdict(passed=False, description=str(summary))
+        else:
+            reports.append(report_of(day, summary))
     return reports, unknown
 
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedding_pipeline.pipeline.reports import CheckVerdict
-from embedding_pipeline.records import Space
 from embedding_pipeline.vectors.datasets import Datasets, EmbeddingsFile
 from embedding_pipeline.vectors.fan_out import NO_LINKS, links_in, resolved
 from embedding_pipeline.vectors.partition import PartitionFile
@@ -26,31 +25,65 @@ NAMED: Final = 10
 """How many ids a verdict names."""
 
 _ROW: Final = ("chunk_id", "content_hash")
+_ENDS: Final = ("representative_id", "representative_date", "vector_id", "vector_date")
+_NO_COPIES: Final = pa.schema(
+    [("exact", pa.bool_()), *((name, pa.string()) for name in (*_ROW, *_ENDS))]
+).empty_table()
 
 
 def account_for(
     datasets: Datasets,
-    space: Space,
-    partition: str,
+    file: EmbeddingsFile,
     quarantined: Set[str],
     deferred: Set[str],
     earlier: Mapping[str, Set[str]],
+    copies: pa.Table | None = None,
 ) -> CheckVerdict:
-    """See ``checks.every_chunk_accounted_for``. Raises DataError."""
-    copies = _copies(datasets, partition)
-    books = {partition: _read_books(datasets, space, partition, quarantined, deferred)}
-    for day in _days_in(copies, "vector_date"):
-        if day != partition and datasets.embeddings(space, day).exists():
-            books[day] = _read_books(datasets, space, day, earlier.get(day, frozenset()), deferred)
+    """See ``checks.every_chunk_accounted_for``; ``file`` is the day's, at any dimensions.
+
+    ``copies`` are the day's (``copies_of``), where they are known. Raises DataError.
+    """
+    partition = file.day
+    copies = copies_of(datasets, partition) if copies is None else copies
+    books = {partition: _read_books(datasets, file, quarantined, deferred)}
+    for day in vector_days(copies):
+        other = datasets.embeddings(file.space, day)
+        if day != partition and other.exists():
+            books[day] = _read_books(datasets, other, earlier.get(day, frozenset()), deferred)
     account = _balance(books, copies, partition)
-    return _verdict(account, datasets.embeddings(space, partition))
+    return _verdict(account, file)
 
 
 def representative_days(datasets: Datasets, partition: str) -> list[str]:
     """The other days on which copies of ``partition`` have their vectors. Raises DataError."""
-    return [
-        day for day in _days_in(_copies(datasets, partition), "vector_date") if day != partition
-    ]
+    return [day for day in vector_days(copies_of(datasets, partition)) if day != partition]
+
+
+def vector_days(copies: pa.Table) -> list[str]:
+    """The days on which ``copies`` have their vectors."""
+    return _days_in(copies, "vector_date")
+
+
+def copies_of(datasets: Datasets, day: str) -> pa.Table:
+    """The copies of a day: whose they are, who has their vector, the hash they must have.
+
+    The hash is that of the representative by now, where the copy is an exact one; "" where
+    it is not, and null where the representative is gone. Raises DataError.
+    """
+    links = links_in(datasets.duplicate_chunks(day))
+    if not links.num_rows:
+        return _NO_COPIES
+    ends = resolved(links, day, lambda earlier: _links_or_none(datasets, earlier))
+    for name in ("id", "date"):
+        links = links.append_column(f"vector_{name}", ends[f"representative_{name}"])
+    hashes = pa.nulls(links.num_rows, pa.string())
+    for date in _days_in(links, "representative_date"):
+        raw = _table(datasets.raw_chunks(date), _ROW)
+        found = pc.index_in(links["representative_id"], raw["chunk_id"])
+        here = pc.equal(links["representative_date"], date)
+        hashes = pc.if_else(here, raw["content_hash"].take(found), hashes)
+    wanted = pc.if_else(pc.or_(links["exact"], pc.is_null(hashes)), hashes, "")
+    return links.append_column("content_hash", wanted)
 
 
 @dataclass(frozen=True)
@@ -95,26 +128,6 @@ class _Account:
     unmade: Sequence[str]
 
 
-def _copies(datasets: Datasets, day: str) -> pa.Table:
-    """The copies of a day: whose they are, who has their vector, the hash they must have.
-
-    The hash is that of the representative by now, where the copy is an exact one; "" where
-    it is not, and null where the representative is gone.
-    """
-    links = links_in(datasets.duplicate_chunks(day))
-    ends = resolved(links, day, lambda earlier: _links_or_none(datasets, earlier))
-    for name in ("id", "date"):
-        links = links.append_column(f"vector_{name}", ends[f"representative_{name}"])
-    hashes = pa.nulls(links.num_rows, pa.string())
-    for date in _days_in(links, "representative_date"):
-        raw = _table(datasets.raw_chunks(date), _ROW)
-        found = pc.index_in(links["representative_id"], raw["chunk_id"])
-        here = pc.equal(links["representative_date"], date)
-        hashes = pc.if_else(here, raw["content_hash"].take(found), hashes)
-    wanted = pc.if_else(pc.or_(links["exact"], pc.is_null(hashes)), hashes, "")
-    return links.append_column("content_hash", wanted)
-
-
 def _links_or_none(datasets: Datasets, day: str) -> pa.Table:
     """The links of a day; none where it was not deduplicated yet."""
     file = datasets.duplicate_chunks(day)
@@ -127,16 +140,10 @@ def _days_in(copies: pa.Table, column: str) -> list[str]:
 
 
 def _read_books(
-    datasets: Datasets,
-    space: Space,
-    day: str,
-    quarantined: Set[str],
-    deferred: Set[str] = frozenset(),
+    datasets: Datasets, file: EmbeddingsFile, quarantined: Set[str], deferred: Set[str]
 ) -> _Books:
-    raw = _table(datasets.raw_chunks(day), _ROW)
-    stored = datasets.embeddings(space, day).provenance().dimensions
-    file = datasets.embeddings(space, day, stored)
-    vectors = _table(file, _ROW)
+    raw = _table(datasets.raw_chunks(file.day), _ROW)
+    vectors = _table(file.stored(), _ROW)
     rows, known = _find(vectors["chunk_id"], raw["chunk_id"])
     right = known.copy()
     right[known] = _equal(

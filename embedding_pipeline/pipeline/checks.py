@@ -7,6 +7,7 @@ A missing or damaged file is a failed verdict like any other. An empty partition
 """
 
 from collections.abc import Callable, Collection, Mapping, Set
+from contextlib import ExitStack, suppress
 from functools import wraps
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -21,7 +22,7 @@ from embedding_pipeline.pipeline.accounting import NAMED, account_for, few
 from embedding_pipeline.pipeline.reports import CheckVerdict
 from embedding_pipeline.records import Space
 from embedding_pipeline.vectors.columns import matrix_of
-from embedding_pipeline.vectors.datasets import Datasets
+from embedding_pipeline.vectors.datasets import Datasets, ServedEmbeddings
 
 NORM_TOLERANCE: Final = 1e-3
 """How far from 1 a norm may be: float16 in the cache costs less than half of this."""
@@ -57,34 +58,36 @@ def all_checks(
     deferred: Set[str] = frozenset(),
     *,
     earlier: Mapping[str, Set[str]] = MappingProxyType({}),
+    copies: pa.Table | None = None,
     only: Collection[str] = NAMES,
 ) -> dict[str, CheckVerdict]:
     """Every check on one partition of ``embeddings``, by name, the cheapest first.
 
-    ``only`` names those that are wanted.
+    All of them look at the same file, opened once. ``copies`` are the day's, where they are
+    known (``accounting.copies_of``); ``only`` names the checks that are wanted.
     """
-    of_file = (datasets, space, dimensions, partition)
-    judges: dict[str, Callable[[], CheckVerdict]] = {
-        "vector_dimension": lambda: vector_dimension(*of_file),
-        "vectors_are_finite_unit_norm": lambda: vectors_are_finite_unit_norm(*of_file),
-        "single_space": lambda: single_space(*of_file),
-        ACCOUNTED: lambda: every_chunk_accounted_for(
-            datasets, space, partition, quarantined, deferred, earlier=earlier
-        ),
-    }
-    return {name: judge() for name, judge in judges.items() if name in only}
+    file = datasets.served_embeddings(space, partition, dimensions)
+    with ExitStack() as stack:
+        with suppress(DataError):  # each check meets the error itself, and says it
+            file = stack.enter_context(file.held())
+        judges: dict[str, Callable[[], CheckVerdict]] = {
+            "vector_dimension": lambda: vector_dimension(file),
+            "vectors_are_finite_unit_norm": lambda: vectors_are_finite_unit_norm(file),
+            "single_space": lambda: single_space(file),
+            ACCOUNTED: lambda: _judged(account_for)(
+                datasets, file, quarantined, deferred, earlier, copies
+            ),
+        }
+        return {name: judge() for name, judge in judges.items() if name in only}
 
 
 @_judged
-def vector_dimension(
-    datasets: Datasets, space: Space, dimensions: int, partition: str
-) -> CheckVerdict:
+def vector_dimension(file: ServedEmbeddings) -> CheckVerdict:
     """Every vector has the dimensions of the settings: in the metadata and in the column.
 
     Longer ones will do: readers are handed their view.
     """
-    file = datasets.served_embeddings(space, partition, dimensions)
-    found = file.provenance().dimensions
+    dimensions, found = file.dimensions, file.provenance().dimensions
     figures = {"dimensions": found, "expected": dimensions}
     if found < dimensions:
         problem = f"{file.name} has vectors of {found} dimensions, not {dimensions}"
@@ -96,11 +99,8 @@ def vector_dimension(
 
 
 @_judged
-def vectors_are_finite_unit_norm(
-    datasets: Datasets, space: Space, dimensions: int, partition: str
-) -> CheckVerdict:
+def vectors_are_finite_unit_norm(file: ServedEmbeddings) -> CheckVerdict:
     """No component is NaN or infinite, and every vector's length is 1."""
-    file = datasets.served_embeddings(space, partition, dimensions)
     norms = _Norms()
     for batch in file.iter_batches(["chunk_id", "vector"]):
         norms.add(batch)
@@ -114,10 +114,9 @@ def vectors_are_finite_unit_norm(
 
 
 @_judged
-def single_space(datasets: Datasets, space: Space, dimensions: int, partition: str) -> CheckVerdict:
+def single_space(file: ServedEmbeddings) -> CheckVerdict:
     """The file's own word, its folder and the settings name one space, and one length."""
-    file = datasets.served_embeddings(space, partition, dimensions)
-    found = file.provenance().space
+    space, found = file.space, file.provenance().space
     folder = PurePosixPath(file.name).parent.name
     figures = {"space": str(found), "expected": str(space), "folder": folder}
     if found != space or folder != found.slug:
@@ -153,7 +152,8 @@ def every_chunk_accounted_for(
         deferred: what was left for later, likewise.
         earlier: by day, what is quarantined or deferred of ``representative_days``.
     """
-    return account_for(datasets, space, partition, quarantined, deferred, earlier)
+    file = datasets.embeddings(space, partition)
+    return account_for(datasets, file, quarantined, deferred, earlier)
 
 
 class _Norms:

@@ -151,26 +151,36 @@ def _finish(
         table = _table(count.rows)
         try:
             _write(datasets, name, table)
-            made[name] = _report(name, table), table
+            made[name] = report_of(name, table), table
         except DataError as error:
             made[name] = error
     return made
 
 
-def read_report(datasets: Datasets, partition: str) -> CostReport:
-    """The totals of a day, as they were written. Raises DataError."""
-    return _report(partition, _read(datasets, partition))
+def read_summaries(
+    datasets: Datasets, partitions: Sequence[str]
+) -> dict[str, pa.Table | DataError]:
+    """``cost_summary`` of some days as it was written, or why it cannot be read. Blocking."""
+    found: dict[str, pa.Table | DataError] = {}
+    for day in partitions:
+        try:
+            found[day] = _read(datasets, day)
+        except DataError as error:
+            found[day] = error
+    return found
 
 
 async def ledger_balances(service: ServiceCore, datasets: Datasets, partition: str) -> CheckVerdict:
     """Every entry is tokens × price, the summary is the ledger, every chunk is explained."""
-    return (await ledgers_balance(service, datasets, [partition]))[partition]
+    summaries = await asyncio.to_thread(read_summaries, datasets, [partition])
+    return (await ledgers_balance(service, datasets, summaries))[partition]
 
 
 async def ledgers_balance(
-    service: ServiceCore, datasets: Datasets, partitions: Sequence[str]
+    service: ServiceCore, datasets: Datasets, summaries: Mapping[str, pa.Table | DataError]
 ) -> Mapping[str, CheckVerdict]:
     """``ledger_balances`` of some days, asking once. Data that cannot be read has failed it."""
+    partitions = list(summaries)
     missing = await missing_in(service, partitions)
     balances, sums = await service.store.read(
         lambda c: (queries.balances(c, partitions), queries.sums_of(c, partitions))
@@ -178,8 +188,8 @@ async def ledgers_balance(
 
     def judge() -> Mapping[str, CheckVerdict]:
         return {
-            day: _balances(datasets, day, balances[day], sums[day], missing[day])
-            for day in partitions
+            day: _balances(datasets, day, table, balances[day], sums[day], missing[day])
+            for day, table in summaries.items()
         }
 
     return await asyncio.to_thread(judge)
@@ -188,12 +198,14 @@ async def ledgers_balance(
 def _balances(
     datasets: Datasets,
     partition: str,
+    table: pa.Table | DataError,
     balance: Balance,
     entries: Sequence[LedgerSum],
     missing: Missing,
 ) -> CheckVerdict:
     try:
-        table = _read(datasets, partition)
+        if isinstance(table, DataError):
+            raise table
         raw = datasets.raw_chunks(partition).rows()
     except DataError as error:
         return CheckVerdict(passed=False, description=str(error))
@@ -275,7 +287,8 @@ def _read(datasets: Datasets, partition: str) -> pa.Table:
     return pa.Table.from_batches(batches, COST_SUMMARY)
 
 
-def _report(partition: str, table: pa.Table) -> CostReport:
+def report_of(partition: str, table: pa.Table) -> CostReport:
+    """The totals of a day's summary."""
     billed = reduce(pc.or_, (pc.equal(table.column("source"), kind.value) for kind in BILLED))
     return CostReport(
         partition=partition,

@@ -176,9 +176,9 @@ class _Day:
             self._instead = self.stand_ins.of_day(self.partition, service.aside, service.run_id)
 
     async def add(self, batch: FilledBatch) -> None:
-        if self._writer is None:
-            self._writer = await self.service.aside.run(self._open)
         if not len(batch.work):
+            if self._writer is None:
+                await finish(self.service.aside.run(self._open))
             return
         self._refused |= await _hold(self.service, batch.work, batch.refused)
         await self._put_off(batch)
@@ -188,7 +188,7 @@ class _Day:
         if self._instead is not None:
             await self._instead.add(batch)
         # to its end even when cancelled: a file is not closed under the thread that writes it
-        await finish(self.service.aside.run(self._write, self._writer, batch))
+        await finish(self.service.aside.run(self._write, batch))
 
     def counted(self, tally: Tally, seconds: float) -> EmbedReport:
         """What the day's file says of itself, and the report. Raises ConservationError."""
@@ -232,15 +232,17 @@ class _Day:
 
     def _open(self) -> VectorsWriter:
         file = self.datasets.embeddings(self.service.space, self.partition, self.service.dimensions)
-        return self._stack.enter_context(
+        self._writer = self._stack.enter_context(
             file.vectors_writer(
                 run_id=self.service.run_id,
                 fingerprint=self.service.fingerprint,
                 recipe=self.service.recipe,
             )
         )
+        return self._writer
 
-    def _write(self, writer: VectorsWriter, batch: FilledBatch) -> None:
+    def _write(self, batch: FilledBatch) -> None:
+        writer = self._writer or self._open()
         chunks = batch.work.payload
         assert isinstance(chunks, pa.RecordBatch)
         _verify(chunks, batch)

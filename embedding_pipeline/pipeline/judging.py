@@ -8,8 +8,10 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 
+import pyarrow as pa
+
 from embedding_pipeline.errors import DataError
-from embedding_pipeline.pipeline.accounting import representative_days
+from embedding_pipeline.pipeline.accounting import copies_of, vector_days
 from embedding_pipeline.pipeline.checks import ACCOUNTED, all_checks
 from embedding_pipeline.pipeline.handfuls import Missing, missing_in
 from embedding_pipeline.pipeline.reports import CheckVerdict
@@ -24,10 +26,12 @@ async def judge_embeddings(
 
     Data that cannot be read is a failed verdict. Raises StateError.
     """
+    copies: Mapping[str, pa.Table | None] = {}
     elsewhere: Mapping[str, Sequence[str]] = {}
     missing: Mapping[str, Missing] = {}
     if ACCOUNTED in only:
-        elsewhere = await asyncio.to_thread(lambda: {day: _others(datasets, day) for day in days})
+        copies = await asyncio.to_thread(lambda: {day: _copies(datasets, day) for day in days})
+        elsewhere = {day: vector_days(one) for day, one in copies.items() if one is not None}
         missing = await missing_in(service, {*days, *chain(*elsewhere.values())})
 
     def judge(day: str) -> Mapping[str, CheckVerdict]:
@@ -40,15 +44,16 @@ async def judge_embeddings(
             mine.quarantined,
             mine.deferred,
             earlier={other: missing[other].all for other in elsewhere.get(day, ())},
+            copies=copies.get(day),
             only=only,
         )
 
     return await asyncio.to_thread(lambda: {day: judge(day) for day in days})
 
 
-def _others(datasets: Datasets, day: str) -> Sequence[str]:
-    """``representative_days``; none where they cannot be read, which the check will say."""
+def _copies(datasets: Datasets, day: str) -> pa.Table | None:
+    """``copies_of``; None where they cannot be read, which the check will say."""
     try:
-        return representative_days(datasets, day)
+        return copies_of(datasets, day)
     except DataError:
-        return ()
+        return None

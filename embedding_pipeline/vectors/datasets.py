@@ -52,6 +52,22 @@ class EmbeddingsFile(PartitionFile):
         """``provenance`` of the file held open. Raises DataError when it says nothing."""
         return self._parse(opened.metadata())
 
+    def stored(self) -> "EmbeddingsFile":
+        """The same file, at whatever dimensions it says. Raises DataError."""
+        return self._at(self.provenance().dimensions)
+
+    def _at(self, dimensions: int) -> "EmbeddingsFile":
+        return EmbeddingsFile(
+            self.asset,
+            self.day,
+            self.storage,
+            self.name,
+            embeddings_schema(dimensions),
+            self.space,
+            dimensions,
+            opened=self.opened,
+        )
+
     def verify(self, parquet: pq.ParquetFile) -> None:
         """Refuse a file of another space or other dimensions. Raises DataError."""
         found = self._parse(self.metadata_of(parquet))
@@ -97,16 +113,7 @@ class ServedEmbeddings(EmbeddingsFile):
     def verify(self, parquet: pq.ParquetFile) -> None:
         """Refuse a file of another space, or with shorter vectors. Raises DataError."""
         found = self._parse(self.metadata_of(parquet)).dimensions
-        length = max(found, self.dimensions)
-        EmbeddingsFile(
-            self.asset,
-            self.day,
-            self.storage,
-            self.name,
-            embeddings_schema(length),
-            self.space,
-            length,
-        ).verify(parquet)
+        self._at(max(found, self.dimensions)).verify(parquet)
 
     def iter_batches(
         self, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
@@ -197,8 +204,7 @@ class Datasets:
 
     def stored_embeddings(self, space: Space, day: str) -> EmbeddingsFile:
         """The vectors of a day at whatever dimensions its file says. Raises DataError."""
-        found = self.embeddings(space, day).provenance()
-        return self.embeddings(space, day, found.dimensions)
+        return self.embeddings(space, day).stored()
 
     def derived_chunks(self, space: Space, day: str) -> PartitionFile:
         """Chunks of a day whose vector is not of exactly their text; no file when none is."""

@@ -8,9 +8,9 @@ file system say into a DataError with a remedy. Does not belong here: where file
 import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,7 @@ class PartitionFile:
         storage: ``data_dir``.
         name: the file's path below it.
         schema: what its columns must be, on writing and on reading.
+        opened: the file itself within ``held``.
     """
 
     asset: str
@@ -48,6 +49,7 @@ class PartitionFile:
     storage: Storage
     name: str
     schema: pa.Schema
+    opened: pq.ParquetFile | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     @property
     def location(self) -> str:
@@ -73,6 +75,16 @@ class PartitionFile:
         """Remove the file, if there is one. Raises DataError."""
         with self.edge():
             self.storage.remove(self.name)
+
+    @contextmanager
+    def held(self) -> Iterator[Self]:
+        """The same partition, its file opened once for all that is asked of it in the block.
+
+        It stays the same file when another replaces it meanwhile. Raises DataError when it
+        is missing or damaged.
+        """
+        with self._parquet() as parquet:
+            yield replace(self, opened=parquet)
 
     @contextmanager
     def open(self) -> Iterator["OpenPartition"]:
@@ -152,6 +164,9 @@ class PartitionFile:
 
     @contextmanager
     def _parquet(self) -> Iterator[pq.ParquetFile]:
+        if self.opened is not None:
+            yield self.opened
+            return
         # pre_buffer, on by default, would hold the whole file in memory while streaming
         with ExitStack() as closing:
             with self.edge():
@@ -289,11 +304,11 @@ def _project(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
 
 def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
     """The first column that differs, in words."""
-    for field in wanted:
-        index = found.get_field_index(field.name)
+    for column in wanted:
+        index = found.get_field_index(column.name)
         if index < 0:
-            return f"{field.name} is missing"
-        if found.field(index).type != field.type:
-            return f"{field.name} is {found.field(index).type}, not {field.type}"
+            return f"{column.name} is missing"
+        if found.field(index).type != column.type:
+            return f"{column.name} is {found.field(index).type}, not {column.type}"
     extra = [name for name in found.names if name not in wanted.names]
     return f"{extra[0]} is one too many" if extra else "their order differs"
