@@ -4,7 +4,7 @@ Belongs here: statements on ``deferred``. Never a text: ids, hashes and counts.
 """
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, func, select
 from embedding_pipeline.ledger.named import named_in
 from embedding_pipeline.records import Account, Digest, Priority, Space
 from embedding_pipeline.state.schema import deferred, spaces
-from embedding_pipeline.state.statements import upsert_into
+from embedding_pipeline.state.statements import BATCH, upsert_into
 
 BUDGET: Final = "budget"
 OUTAGE: Final = "outage"
@@ -106,15 +106,23 @@ def put_off(
     )
 
 
-def close_pass(connection: Connection, space_id: int, partition: str, pass_id: str) -> int:
-    """Forget what earlier passes deferred and this one did not; returns how many chunks."""
-    c = deferred.c
-    done = connection.execute(
-        delete(deferred).where(
-            c.space_id == space_id, c.partition == partition, c.pass_id != pass_id
+def close_passes(connection: Connection, space_id: int, passes: Mapping[str, str]) -> int:
+    """Forget what earlier passes over some partitions deferred and these did not.
+
+    ``passes`` are the last ones, by partition. Returns how many chunks were forgotten.
+    """
+    c, removed = deferred.c, 0
+    partitions = list(passes)
+    for start in range(0, len(partitions), BATCH):
+        mine = partitions[start : start + BATCH]
+        last = [passes[partition] for partition in mine]
+        done = connection.execute(
+            delete(deferred).where(
+                c.space_id == space_id, c.partition.in_(mine), c.pass_id.not_in(last)
+            )
         )
-    )
-    return done.rowcount
+        removed += done.rowcount
+    return removed
 
 
 def forget_others(connection: Connection, kept: Collection[str]) -> int:

@@ -4,7 +4,7 @@ Belongs here: statements on ``quarantine`` and which reasons may pass by themsel
 Never a text: ids, hashes, reasons and codes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,19 +108,20 @@ def chunk_ids_of(
     return named_in(connection, quarantine, space_id, partitions)
 
 
-def reset_partition(connection: Connection, space_id: int, partition: str, keep: set[str]) -> int:
-    """Forget chunks of a partition that were embedded after all; ``keep`` stay held."""
-    c = quarantine.c
-    mine = and_(c.space_id == space_id, c.partition == partition)
-    gone = [
-        chunk_id
-        for (chunk_id,) in connection.execute(select(c.chunk_id).where(mine))
-        if chunk_id not in keep
-    ]
-    for start in range(0, len(gone), BATCH):
-        part = gone[start : start + BATCH]
-        connection.execute(delete(quarantine).where(mine, c.chunk_id.in_(part)))
-    return len(gone)
+def reset_partitions(connection: Connection, space_id: int, keep: Mapping[str, Set[str]]) -> int:
+    """Forget chunks of some partitions that were embedded after all; those in ``keep`` stay.
+
+    Returns how many were forgotten.
+    """
+    c, removed = quarantine.c, 0
+    for partition, held in chunk_ids_of(connection, space_id, list(keep)).items():
+        mine = and_(c.space_id == space_id, c.partition == partition)
+        gone = sorted(held - keep[partition])
+        for start in range(0, len(gone), BATCH):
+            part = gone[start : start + BATCH]
+            connection.execute(delete(quarantine).where(mine, c.chunk_id.in_(part)))
+        removed += len(gone)
+    return removed
 
 
 def listing(connection: Connection, partition: str | None = None) -> list[Held]:

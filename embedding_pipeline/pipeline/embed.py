@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from embedding_pipeline.errors import ConservationError, EmbeddingPipelineError
 from embedding_pipeline.ledger import deferred, quarantine
 from embedding_pipeline.ledger.deferred import Deferred, new_pass
 from embedding_pipeline.ledger.quarantine import Held
-from embedding_pipeline.pipeline.closing import Closing
+from embedding_pipeline.pipeline.closing import Closing, Ended
 from embedding_pipeline.pipeline.portions import Portions
 from embedding_pipeline.pipeline.reports import EmbedReport
 from embedding_pipeline.pipeline.stand_ins import StandInDay, StandIns
@@ -88,7 +89,7 @@ async def build_embeddings(
     run = service.bulk(
         source, total=total, on_progress=on_progress, priority=priority, may_defer=True, hold=hold
     )
-    closing = Closing(on_partition)
+    closing = Closing(partial(_settle, service), on_partition)
     day: _Day | None = None
     try:
         async with aclosing(run.batches()) as batches:
@@ -111,6 +112,19 @@ async def build_embeddings(
         raise
     finally:
         await closing.end()
+
+
+async def _settle(service: ServiceCore, ended: Sequence[Ended]) -> None:
+    """Forget what the store holds of days that are whole now and does not hold any more."""
+    number = service.space_id
+    keep = {day.report.partition: day.refused for day in ended}
+    passes = {day.report.partition: day.pass_id for day in ended}
+
+    def work(connection: Connection) -> None:
+        quarantine.reset_partitions(connection, number, keep)
+        deferred.close_passes(connection, number, passes)
+
+    await service.store.write(work)
 
 
 async def _keep_refusals(service: ServiceCore, run: BulkRun) -> None:
@@ -204,8 +218,8 @@ class _Day:
         self._balance(report, self._writer.rows)
         return report
 
-    async def finish(self, report: EmbedReport, threads: Executor) -> EmbedReport:
-        """Put the file in place, and the books right; all or nothing of the file."""
+    async def finish(self, report: EmbedReport, threads: Executor) -> Ended:
+        """Put the file in place, all or nothing of it; the books come after (``_settle``)."""
         try:
             if self._instead is not None:
                 await self._instead.publish()
@@ -215,14 +229,7 @@ class _Day:
             raise
         if self._instead is not None:
             await self._instead.settle()
-        number, keep = self.service.space_id, set(self._refused)
-
-        def work(connection: Connection) -> None:
-            quarantine.reset_partition(connection, number, self.partition, keep)
-            deferred.close_pass(connection, number, self.partition, self._pass_id)
-
-        await self.service.store.write(work)
-        return report
+        return Ended(report, self._pass_id, frozenset(self._refused))
 
     def abandon(self, exc: BaseException) -> None:
         """Leave the old file as it is."""

@@ -11,7 +11,7 @@ from embedding_pipeline.ledger.deferred import (
     Deferred,
     backlogs,
     chunk_ids,
-    close_pass,
+    close_passes,
     put_off,
 )
 from embedding_pipeline.records import Account, Priority, Space, digest_of
@@ -39,7 +39,7 @@ async def test_a_pass_replaces_what_earlier_ones_left(store: Store) -> None:
 
     def one_pass(connection: Connection, name: str, *chunks: Deferred) -> int:
         put_off(connection, number, chunks, name, 7)
-        return close_pass(connection, number, DAY, name)
+        return close_passes(connection, number, {DAY: name})
 
     await store.write(lambda c: put_off(c, number, [chunk("other", day=NEXT)], "p0", 5))
     assert await store.write(lambda c: one_pass(c, "p1", chunk("x"), chunk("y"))) == 0

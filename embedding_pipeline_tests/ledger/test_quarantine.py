@@ -93,7 +93,7 @@ async def test_thousands_are_redriven_by_name(store: Store) -> None:
 
 async def test_what_was_embedded_after_all_is_forgotten_and_the_rest_kept(store: Store) -> None:
     await hold(store, held("a"), held("b"), held("c"), held("a", day=NEXT))
-    removed = await store.write(lambda c: quarantine.reset_partition(c, 1, DAY, {"b", "x"}))
+    removed = await store.write(lambda c: quarantine.reset_partitions(c, 1, {DAY: {"b", "x"}}))
     assert removed == 2
     assert await store.read(lambda c: quarantine.chunk_ids(c, 1, DAY)) == {"b"}
     assert await store.read(lambda c: quarantine.chunk_ids(c, 1, NEXT)) == {"a"}

@@ -1,7 +1,7 @@
 """Small days are worked on together: which, how they end, and how they are read."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 
 import numpy as np
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_pipeline.errors import DataError
+from embedding_pipeline.errors import DataError, StateError
 from embedding_pipeline.pipeline import closing
-from embedding_pipeline.pipeline.closing import Closing
+from embedding_pipeline.pipeline.closing import Closing, Ended
 from embedding_pipeline.pipeline.handfuls import MOST_CHUNKS, MOST_DAYS, cut
 from embedding_pipeline.pipeline.portions import MOST, Portions
 from embedding_pipeline.pipeline.reports import EmbedReport
@@ -84,11 +84,13 @@ class Days:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.settled: list[str] = []
+        self.broken = False
         self.gates: dict[str, asyncio.Event] = {}
         self.ending = 0
         self.most = 0
 
-    async def end(self, day: str, error: Exception | None = None) -> EmbedReport:
+    async def end(self, day: str, error: Exception | None = None) -> Ended:
         gate = self.gates.setdefault(day, asyncio.Event())
         self.ending += 1
         self.most = max(self.most, self.ending)
@@ -96,22 +98,29 @@ class Days:
         self.ending -= 1
         if error is not None:
             raise error
-        return report(day)
+        return Ended(report(day))
+
+    async def settle(self, ended: Sequence[Ended]) -> None:
+        if self.broken:
+            raise StateError("the store is away")
+        self.settled += [one.report.partition for one in ended]
 
     def tell(self, report: EmbedReport) -> None:
         self.told.append(report.partition)
+        assert self.told == self.settled[: len(self.told)]  # the books first
 
 
 @pytest.mark.anyio
 async def test_days_end_a_few_at_a_time_and_are_told_of_in_order() -> None:
-    days, names = Days(), [str(n) for n in range(3 * closing.AT_ONCE)]
-    ends = Closing(days.tell)
+    days, names = Days(), [str(n) for n in range(closing.TOGETHER + 3 * closing.AT_ONCE)]
+    ends = Closing(days.settle, days.tell)
     for name in reversed(names):  # the last one could end first
         days.gates[name] = asyncio.Event()
         asyncio.get_running_loop().call_soon(days.gates[name].set)
     for name in names:
         await ends.add(days.end(name))
-    assert [it.partition for it in await ends.reports()] == names == days.told
+    assert len(days.told) >= closing.TOGETHER  # of the others later
+    assert [it.partition for it in await ends.reports()] == names == days.told == days.settled
     assert days.most <= closing.AT_ONCE + 1
     await ends.end()
 
@@ -119,7 +128,7 @@ async def test_days_end_a_few_at_a_time_and_are_told_of_in_order() -> None:
 @pytest.mark.anyio
 async def test_a_day_that_cannot_end_is_raised_and_the_others_end_all_the_same() -> None:
     days = Days()
-    ends = Closing(days.tell)
+    ends = Closing(days.settle, days.tell)
     await ends.add(days.end("bad", DataError("the disk is full")))
     await ends.add(days.end("good"))
     await asyncio.sleep(0)
@@ -130,3 +139,17 @@ async def test_a_day_that_cannot_end_is_raised_and_the_others_end_all_the_same()
     await ends.end()
     assert days.told == ["good"]
     assert days.ending == 0
+
+
+@pytest.mark.anyio
+async def test_a_day_whose_books_are_not_right_is_not_told_of() -> None:
+    days = Days()
+    days.gates["day"] = asyncio.Event()
+    days.gates["day"].set()
+    days.broken = True
+    ends = Closing(days.settle, days.tell)
+    await ends.add(days.end("day"))
+    with pytest.raises(StateError, match="away"):
+        await ends.reports()
+    await ends.end()
+    assert days.told == []
