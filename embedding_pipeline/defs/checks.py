@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import dagster as dg
 
 from embedding_pipeline.defs import compat
+from embedding_pipeline.defs.collector import sparing_the_old
 from embedding_pipeline.defs.compat import Evaluations
 from embedding_pipeline.defs.failures import AWAY, again_when_away
 from embedding_pipeline.defs.resources import EmbedderParam, StoreParam
@@ -123,11 +124,12 @@ async def evaluations(
 
     selected = [it for it in context.check_specs if it.key in context.selected_asset_check_keys]
     names = [spec.name for spec in selected]
-    for days in await handfuls(datasets, context.partition_keys):
-        verdicts = await until_stopped(_verdicts(judge, days, names))
-        with stored_together(context.instance):
-            for spec, day in product(selected, days):
-                yield _evaluation(spec, day, verdicts[day][spec.name], made.get(day))
+    with sparing_the_old():
+        for days in await handfuls(datasets, context.partition_keys):
+            verdicts = await until_stopped(_verdicts(judge, days, names))
+            with stored_together(context.instance):
+                for spec, day in product(selected, days):
+                    yield _evaluation(spec, day, verdicts[day][spec.name], made.get(day))
     for spec in selected:
         yield compat.check_output(spec)
 

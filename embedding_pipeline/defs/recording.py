@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import dagster as dg
 
+from embedding_pipeline.defs.collector import sparing_the_old
 from embedding_pipeline.defs.compat import Result
 from embedding_pipeline.defs.failures import (
     PARTITION_ERRORS,
@@ -115,7 +116,7 @@ def recording(context: dg.AssetExecutionContext) -> Iterator[Recorder]:
     claim(context.instance, context.run)
     recorder = Recorder(context)
     try:
-        with told_plainly(), again_when_away(context):
+        with told_plainly(), again_when_away(context), sparing_the_old():
             yield recorder
     except BaseException:
         recorder.salvage()
