@@ -223,12 +223,14 @@ def _preview(opened: "OpenPartition", shown: Sequence[str]) -> dg.MetadataValue:
     rows = [row for batch in islice(batches, 1) for row in batch.to_pylist()]
     records = [dg.TableRecord({key: _short(row[key]) for key in shown}) for row in rows]
     schema = opened.file.schema
-    columns = [dg.TableColumn(name, _column_type(schema, name)) for name in shown]
-    return dg.MetadataValue.table(records, dg.TableSchema(columns=columns))
+    return dg.MetadataValue.table(records, _shown_columns(schema, tuple(shown)))
 
 
-def _column_type(schema: "pa.Schema", name: str) -> str:
-    return str(schema.field(name).type)
+@lru_cache(maxsize=32)
+def _shown_columns(schema: "pa.Schema", shown: tuple[str, ...]) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[dg.TableColumn(name, str(schema.field(name).type)) for name in shown]
+    )
 
 
 def _short(value: object) -> str | int | float | bool | None:

@@ -48,9 +48,16 @@ def _sweep(folder: Path, now: float) -> None:
     a live writer is never disturbed: not by age, and not by a process id used again.
     ``now`` is the file system's own time, which need not be this machine's.
     """
-    for path in folder.glob(f".*{_SUFFIX}"):
+    left: list[Path] = []
+    with suppress(OSError), os.scandir(folder) as found:  # of years: no path for each file
+        left = [folder / one.name for one in found if _is_left(one.name)]
+    for path in left:
         with suppress(OSError):  # taken by another sweeper, or not ours to remove
             _remove_if_abandoned(path, now)
+
+
+def _is_left(name: str) -> bool:
+    return name.startswith(".") and name.endswith(_SUFFIX)
 
 
 def _remove_if_abandoned(path: Path, now: float) -> None:
