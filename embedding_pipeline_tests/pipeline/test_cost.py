@@ -10,8 +10,13 @@ from sqlalchemy import update
 
 from embedding_pipeline.assembly.parts import build_datasets
 from embedding_pipeline.assembly.service import EmbeddingService
+from embedding_pipeline.errors import DataError
 from embedding_pipeline.limits.config import LimitsConfig
-from embedding_pipeline.pipeline.cost import build_cost_summary, ledger_balances
+from embedding_pipeline.pipeline.cost import (
+    build_cost_summaries,
+    build_cost_summary,
+    ledger_balances,
+)
 from embedding_pipeline.pipeline.embed import build_embeddings
 from embedding_pipeline.planning.inputs import prefix_within
 from embedding_pipeline.settings.tree import Settings
@@ -24,7 +29,7 @@ from embedding_pipeline_tests.pipeline.test_plan import chunks_of, make_settings
 
 pytestmark = pytest.mark.anyio
 
-FIRST, SECOND = "2026-01-01", "2026-01-02"
+FIRST, SECOND, NEVER = "2026-01-01", "2026-01-02", "2026-01-03"
 LONG = "one of many words " * 3000
 POISON = "POISON is refused"
 ROWS = {
@@ -66,14 +71,21 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path, fake_openai: FakeOp
 
 
 async def summaries(settings: Settings) -> dict[str, Summary]:
-    """Both days made, and their summaries by project and source; the books balance."""
+    """Both days made, and their summaries by project and source; the books balance.
+
+    Together or one by one they are the same, whatever is wrong with another day.
+    """
     datasets = build_datasets(settings)
     await chunks_of(settings, list(ROWS))
     found: dict[str, Summary] = {}
     async with EmbeddingService(settings=settings, api_key=KEY, clock=QuickClock()) as service:
         await build_embeddings(service, datasets, list(ROWS))
+        together = await build_cost_summaries(service, datasets, [NEVER, *ROWS])
+        assert list(together) == [NEVER, *ROWS]
+        assert isinstance(together[NEVER], DataError)
         for day in ROWS:
-            _, table = await build_cost_summary(service, datasets, day)
+            report, table = await build_cost_summary(service, datasets, day)
+            assert together[day] == (report, table)
             found[day] = {(row["project"], row["source"]): row for row in table.to_pylist()}
             verdict = await ledger_balances(service, datasets, day)
             assert verdict.passed, verdict.description
