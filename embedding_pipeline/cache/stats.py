@@ -18,9 +18,15 @@ import numpy.typing as npt
 from sqlalchemy import Connection, func, select
 
 from embedding_pipeline.state.schema import cache_stats, spaces
-from embedding_pipeline.state.statements import upsert_into
+from embedding_pipeline.state.statements import insert_many
 
 DAY_MS: Final = 86_400_000
+
+_ADD: Final = '("day", "space_id", "project", "tier") DO UPDATE SET ' + ", ".join(
+    f'"{name}" = "cache_stats"."{name}" + excluded."{name}"'
+    for name in ("hits", "misses", "damaged")
+)
+"""On conflict; SQLAlchemy would compile the statement anew each time."""
 
 
 @dataclass(frozen=True)
@@ -109,21 +115,11 @@ class Tally:
 
 def add(connection: Connection, space_id: int, counts: Counts, now_ms: int) -> None:
     """Add counts to those of the day (UTC) of ``now_ms``."""
-    table = cache_stats
-    for (project, tier), asked in sorted(counts.items()):
-        statement = upsert_into(connection, table).values(
-            day=now_ms // DAY_MS,
-            space_id=space_id,
-            project=project,
-            tier=tier,
-            hits=asked.hits,
-            misses=asked.misses,
-            damaged=asked.damaged,
-        )
-        names = ("hits", "misses", "damaged")
-        more = {name: table.c[name] + statement.excluded[name] for name in names}
-        keys = ("day", "space_id", "project", "tier")
-        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=more))
+    rows = [
+        (now_ms // DAY_MS, space_id, project, tier, asked.hits, asked.misses, asked.damaged)
+        for (project, tier), asked in sorted(counts.items())
+    ]
+    insert_many(connection, cache_stats, rows, conflict=_ADD)
 
 
 def usage(connection: Connection, *, since_ms: int | None = None) -> list[TierUse]:

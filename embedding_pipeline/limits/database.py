@@ -21,7 +21,7 @@ from embedding_pipeline.limits.protocol import Answer, Ask, Terms
 from embedding_pipeline.limits.sharing import exchange
 from embedding_pipeline.limits.state import State, from_json, to_json
 from embedding_pipeline.state.schema import limits
-from embedding_pipeline.state.statements import upsert_into
+from embedding_pipeline.state.statements import mark, run, upsert_into
 from embedding_pipeline.state.store import Store
 
 _LOCKED: Final = (
@@ -51,8 +51,9 @@ class DatabaseLimits(LimitStore):
             found, now = self._read(connection, key)
             state = from_json(found) if found else None
             after, answer = exchange(state, terms, ask, now)
-            change = limits.update().where(limits.c.key == key)
-            connection.execute(change.values(state=to_json(after)))
+            sign = mark(connection)
+            change = f"UPDATE limits SET state = {sign} WHERE key = {sign}"  # noqa: S608 - no value
+            run(connection, change, (to_json(after), key))
             return answer
 
         return await (self._store or await self._opened()).write(work)
@@ -90,5 +91,5 @@ class DatabaseLimits(LimitStore):
         if connection.dialect.name == "postgresql":
             found = connection.exec_driver_sql(_LOCKED, (key,)).one_or_none()
             return None if found is None else (found[0], found[1])
-        state = connection.scalar(select(limits.c.state).where(limits.c.key == key))
-        return None if state is None else (state, int(self._clock.now() * 1000))
+        found = run(connection, "SELECT state FROM limits WHERE key = ?", (key,)).fetchone()
+        return None if found is None else (found[0], int(self._clock.now() * 1000))

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, update
 
 from embedding_pipeline.state.schema import owners
+from embedding_pipeline.state.statements import mark, run
 
 LEASE_SECONDS: Final = 60
 RENEW_SECONDS: Final = 15
@@ -82,11 +83,12 @@ def dead(connection: Connection, now_ms: int, *, asking: str = "") -> list[str]:
         now_ms: the instant.
         asking: the owner who asks. It is alive, however late its heartbeat is.
     """
-    here = _host()
+    here, sign = _host(), mark(connection)
+    others = f"SELECT id, host, pid, started, expires_at FROM owners WHERE id <> {sign}"  # noqa: S608
     return [
-        row.id
-        for row in connection.execute(select(owners).where(owners.c.id != asking))
-        if row.expires_at < now_ms or (row.host == here and _gone(row.pid, row.started))
+        number
+        for number, host, pid, started, expires_at in run(connection, others, (asking,))
+        if expires_at < now_ms or (host == here and _gone(pid, started))
     ]
 
 

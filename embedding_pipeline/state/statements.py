@@ -43,10 +43,10 @@ def insert_many(
         How many rows were inserted.
     """
     done = 0
-    mark, width, rest = _mark(connection), len(table.columns), iter(rows)
+    sign, width, rest = mark(connection), len(table.columns), iter(rows)
     many = min(MOST_PARAMETERS // width, BATCH)
     while values := tuple(chain.from_iterable(islice(rest, many))):
-        statement = _insert(table, mark, len(values) // width, conflict)
+        statement = _insert(table, sign, len(values) // width, conflict)
         done += run(connection, statement, values).rowcount
     return done
 
@@ -74,7 +74,7 @@ def insert_numbered(connection: Connection, table: Table, row: Sequence[Any]) ->
     """Insert one row, in the order of the columns after ``id``; returns the ``id`` it got."""
     names = [column.name for column in table.columns if column.name != "id"]
     columns = ", ".join(f'"{name}"' for name in names)
-    marks = ", ".join([_mark(connection)] * len(names))
+    marks = ", ".join([mark(connection)] * len(names))
     statement = f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})'  # noqa: S608 - as below
     if connection.dialect.name == "sqlite":
         return int(run(connection, statement, row).lastrowid)
@@ -83,20 +83,20 @@ def insert_numbered(connection: Connection, table: Table, row: Sequence[Any]) ->
 
 def has_row(connection: Connection, table: Table, key: str) -> bool:
     """Whether there is a row with this ``id``."""
-    statement = f'SELECT 1 FROM "{table.name}" WHERE "id" = {_mark(connection)}'  # noqa: S608
+    statement = f'SELECT 1 FROM "{table.name}" WHERE "id" = {mark(connection)}'  # noqa: S608
     return run(connection, statement, (key,)).fetchone() is not None
 
 
 def delete_row(connection: Connection, table: Table, key: str) -> None:
     """Delete the row with this ``id``, if there is one."""
-    run(connection, f'DELETE FROM "{table.name}" WHERE "id" = {_mark(connection)}', (key,))  # noqa: S608
+    run(connection, f'DELETE FROM "{table.name}" WHERE "id" = {mark(connection)}', (key,))  # noqa: S608
 
 
 @cache
-def _insert(table: Table, mark: str, rows: int, conflict: str) -> str:
+def _insert(table: Table, sign: str, rows: int, conflict: str) -> str:
     """One statement for all rows: ``executemany`` would take the GIL anew for each."""
     columns = ", ".join(f'"{column.name}"' for column in table.columns)
-    marks = ", ".join([f"({', '.join([mark] * len(table.columns))})"] * rows)
+    marks = ", ".join([f"({', '.join([sign] * len(table.columns))})"] * rows)
     tail = f" ON CONFLICT {conflict}" if conflict else ""
     # Names come from our own schema, values are parameters.
     return f'INSERT INTO "{table.name}" ({columns}) VALUES {marks}{tail}'  # noqa: S608
@@ -155,8 +155,8 @@ def delete_by_digest(
 ) -> None:
     """Delete the rows of one space with these digests, where also columns ``equal`` values."""
     head = f'DELETE FROM "{table.name}"'  # noqa: S608 - names of our own schema
-    mark = _mark(connection)
-    more = "".join(f' AND "{column}" = {mark}' for column in equal)
+    sign = mark(connection)
+    more = "".join(f' AND "{column}" = {sign}' for column in equal)
     for statement, values in _by_digest(connection, head, space_id, digests):
         run(connection, statement + more, (*values, *equal.values()))
 
@@ -164,11 +164,11 @@ def delete_by_digest(
 def _by_digest(
     connection: Connection, head: str, space_id: int, digests: Sequence[bytes]
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    mark = _mark(connection)
+    sign = mark(connection)
     for start in range(0, len(digests), BATCH):
         batch = digests[start : start + BATCH]
-        marks = ", ".join([mark] * len(batch))
-        where = f'WHERE "space_id" = {mark} AND "digest" IN ({marks})'
+        marks = ", ".join([sign] * len(batch))
+        where = f'WHERE "space_id" = {sign} AND "digest" IN ({marks})'
         yield f"{head} {where}", (space_id, *blobs(connection, batch))
 
 
@@ -181,5 +181,6 @@ def blobs(connection: Connection, values: Iterable[Value]) -> Iterable[Value]:
     return map(bytearray, values) if connection.dialect.name == "sqlite" else values
 
 
-def _mark(connection: Connection) -> str:
+def mark(connection: Connection) -> str:
+    """What stands for a value in a statement in the driver's own words."""
     return "?" if connection.dialect.paramstyle == "qmark" else "%s"
