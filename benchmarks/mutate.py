@@ -3,7 +3,8 @@
 Every comparison, sum, constant, branch and call without a result is made wrong in turn, and the
 room's own tests run on it. A mutant that no test notices survives, and is shown with its line.
 Each runs in a fork of a process that has the libraries loaded already, which takes a tenth of
-what a new interpreter would. ``--mutants N`` takes a sample, the same for the same ``--seed``.
+what a new interpreter would. ``--mutants N`` takes a sample, the same for the same ``--seed``;
+``--known`` makes a handful that always must be noticed, in seconds.
 """
 
 import argparse
@@ -41,6 +42,20 @@ ROOMS = {
     "codec": (("cache/codec",), ("cache/test_codec.py",)),
 }
 """Modules of each room, and the tests that have to notice."""
+
+KNOWN = (
+    ("planning/requests", "full = caps.aim *", "Mult → FloorDiv", "planning/test_requests.py"),
+    ("limits/buckets", "level = min(bucket.level +", "Add → Sub", "limits/test_buckets.py"),
+    (
+        "dedup/clusters",
+        "apart = root[ones] != root[others]",
+        "NotEq → Eq",
+        "dedup/test_clusters.py",
+    ),
+    ("ledger/affording", "free[index] -= cost", "Sub → Add", "ledger/test_affording.py"),
+    ("cache/codec", 'made["offset"] = offset +', "Add → Sub", "cache/test_codec.py"),
+)
+"""Wrongs made in every run of the tests: module, code on the line, what is done, who notices."""
 
 LOADED = ("numpy", "pyarrow.parquet", "pydantic", "sqlalchemy", "hypothesis", "pytest", "aiohttp")
 SECONDS = 240
@@ -186,6 +201,11 @@ class _Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def noticed(mutant: Mutant | None, tests: Sequence[str]) -> bool:
     """Whether a test fails with the mutant in place (None: as the code is)."""
+    return exit_code(mutant, tests) != 0
+
+
+def exit_code(mutant: Mutant | None, tests: Sequence[str]) -> int:
+    """What pytest says with the mutant in place; 1: a test failed."""
     pid = os.fork()
     if pid == 0:
         os._exit(_run(mutant, tests))
@@ -193,11 +213,11 @@ def noticed(mutant: Mutant | None, tests: Sequence[str]) -> bool:
     while time.monotonic() < deadline:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
-            return status != 0
+            return os.waitstatus_to_exitcode(status)
         time.sleep(0.02)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    return True
+    return 1
 
 
 def _run(mutant: Mutant | None, tests: Sequence[str]) -> int:
@@ -235,15 +255,39 @@ def _run(mutant: Mutant | None, tests: Sequence[str]) -> int:
         return 1
 
 
+def known() -> list[tuple[Mutant, str]]:
+    """The mutants of ``KNOWN``, and the tests of each; LookupError when its line is gone."""
+    return [(_find(module, code, words), test) for module, code, words, test in KNOWN]
+
+
+def _find(module: str, code: str, words: str) -> Mutant:
+    lines = (ROOT / "embedding_pipeline" / f"{module}.py").read_text().splitlines()
+    for mutant in mutants_of(module):
+        if mutant.words == words and code in lines[mutant.line - 1]:
+            return mutant
+    raise LookupError(f"{module}.py has no line with {code!r} to make wrong; choose another")
+
+
+def _notice_known() -> int:
+    missed = [mutant for mutant, test in known() if exit_code(mutant, [test]) != 1]
+    for mutant in missed:
+        print(f"  survived: {mutant.module}.py:{mutant.line}: {mutant.words}")
+    print(f"known: {len(KNOWN) - len(missed)} of {len(KNOWN)} noticed")
+    return int(bool(missed))
+
+
 def main() -> int:
     """Parse, run, and say who survived."""
     parser = argparse.ArgumentParser(prog="benchmarks.mutate", description=__doc__)
     parser.add_argument("rooms", nargs="*", default=list(ROOMS), help=", ".join(ROOMS))
     parser.add_argument("--mutants", type=int, default=0, help="a sample of so many a room")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--known", action="store_true", help="only those that must be noticed")
     arguments = parser.parse_args()
     for name in LOADED:
         importlib.import_module(name)
+    if arguments.known:
+        return _notice_known()
     totals = [0, 0]
     for room in arguments.rooms:
         modules, tests = ROOMS[room]

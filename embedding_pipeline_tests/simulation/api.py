@@ -125,6 +125,7 @@ class Api:
     def _arrive(self, call: Call, reply: "asyncio.Future[Answer]") -> None:
         dice, weather, now = self.rng.random(), self.weather, self.machine.monotonic()
         if any(begin <= now < end for begin, end in weather.outages):
+            self.machine.note("provider away")
             error = TransientProviderError("nobody answers", ProviderFault(self.name))
             self._reply(call, reply, error)
             return
@@ -133,6 +134,7 @@ class Api:
             no, told = self.limits.admit(call.space.model, _estimate(call.texts), now)
             if no is not None:
                 self.refused.append(now)
+                self.machine.note("over the rate limit")
                 self._reply(call, reply, self._over_limit(no.headers, no.body, told))
                 return
         shares = (weather.failing, weather.busy, weather.broke)
@@ -141,13 +143,16 @@ class Api:
             Refusal(503, code="slow_down", retry_after=2.0),
             Refusal(429, code="insufficient_quota"),
         )
-        for share, refusal in zip(shares, refusals, strict=True):
+        kinds = ("server error", "overloaded", "out of quota")
+        for share, refusal, kind in zip(shares, refusals, kinds, strict=True):
             if dice < share:
+                self.machine.note(kind)
                 self._reply(call, reply, to_error(refusal, self.name))
                 return
             dice -= share
         bad = [index for index, text in enumerate(call.texts) if POISON in text]
         if bad:
+            self.machine.note("text refused")
             message = f"'input[{bad[0]}]' is invalid" if weather.names_index else "no"
             self._reply(call, reply, to_error(Refusal(400, message=message), self.name))
             return
@@ -169,10 +174,13 @@ class Api:
         )
         fault = ProviderFault(self.name, maybe_billed=True)
         if dice < weather.lost:
+            self.machine.note("reply lost")
             self._reply(call, reply, TransientProviderError("the connection broke", fault))
         elif dice < weather.lost + weather.invalid:
+            self.machine.note("reply spoilt")
             self._reply(call, reply, InvalidReply("not what was asked for", fault))
         elif dice < weather.lost + weather.invalid + weather.late:
+            self.machine.note("reply too late")
             self.machine.later(2 * TIMEOUT_SECONDS, _hand_in, reply, result)
         else:
             self._reply(call, reply, result)

@@ -3,7 +3,8 @@
 Belongs here: transactions done as steps of their process, after a delay, or not at all. Does
 not belong here: the store's own threads and group commits, which have tests of their own.
 
-The database is in memory, and one for all seeds: it is emptied, not made anew.
+The database is in memory, in the small pages that small worlds need, and open once for all
+seeds: each begins with the bytes of a new one.
 """
 
 import asyncio
@@ -16,11 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from embedding_pipeline.errors import StateError
-from embedding_pipeline.state import schema
 from embedding_pipeline.state import store as real
 from embedding_pipeline.state.beside import Beside
 from embedding_pipeline.state.migrations import migrate
@@ -50,15 +50,29 @@ NONE = Trouble()
 
 
 @cache
-def _engine() -> Engine:
+def _new() -> tuple[Connection, bytes]:
+    """The one connection, and what an empty database looks like."""
     engine = create_engine(
         "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
     )
-    event.listen(engine, "connect", real._on_connect)
+    event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", real._on_begin)
-    with engine.connect() as connection, connection.begin():
+    connection = engine.connect()
+    with connection.begin():
         migrate(connection, 0)
-    return engine
+    return connection, _driver(connection).serialize()
+
+
+def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # as the store does it
+    connection.execute("PRAGMA page_size=4096")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver: Any = connection.connection.dbapi_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 @dataclass
@@ -76,22 +90,16 @@ class Disk:
     trouble: Trouble = NONE
     folder: Path | None = None
     after: list[Callable[[], None]] = field(default_factory=list)
-    engine: Engine = field(default_factory=_engine)
+    connection: Connection = field(default_factory=lambda: _new()[0])
 
     @property
     def raw(self) -> sqlite3.Connection:
         """The driver's connection, for those who look on."""
-        with self.engine.connect() as connection:
-            driver: Any = connection.connection.dbapi_connection
-        assert isinstance(driver, sqlite3.Connection)
-        return driver
+        return _driver(self.connection)
 
     def empty(self) -> None:
         """As it was when it was new."""
-        with self.engine.connect() as connection, connection.begin():
-            for table in reversed(schema.metadata.sorted_tables):
-                if table not in (schema.schema_version, schema.store_identity):
-                    connection.execute(table.delete())
+        self.raw.deserialize(_new()[1])
 
 
 class DiskStore(Store):
@@ -101,7 +109,6 @@ class DiskStore(Store):
         self.url = "sqlite:///simulated.db"
         self._disk = disk
         self.beside = None if disk.folder is None else Beside(disk.folder)
-        self._engine = disk.engine
         self._open = True
 
     async def write(self, work: Callable[[Connection], T]) -> T:
@@ -114,6 +121,12 @@ class DiskStore(Store):
 
     def close(self) -> None:
         self._open = False
+
+    def _transact(self, work: Callable[[Connection], T], exclusive: bool, rows: bool = False) -> T:
+        connection = self._disk.connection
+        connection.execution_options(exclusive=exclusive, rows=rows, beside=self.beside)
+        with connection.begin():
+            return work(connection)
 
     async def _soon(self, work: Callable[[Connection], T], exclusive: bool) -> T:
         if not self._open:
@@ -132,11 +145,14 @@ class DiskStore(Store):
             return  # it had not begun yet
         luck = disk.rng.random() if exclusive else 1.0
         refused, unclear = disk.trouble.refused, disk.trouble.unclear
+        if luck < refused:
+            disk.machine.note("write refused")
         try:
             result = self._transact(_taken_back(work) if luck < refused else work, exclusive)
             if exclusive:
                 self._look()
             if luck < refused + unclear:
+                disk.machine.note("write kept and reported as failed")
                 raise StateError("state store: broken off, as a seed wants it")
         except Exception as exc:  # noqa: BLE001 - whoever asked gets it
             if not done.cancelled():

@@ -159,6 +159,19 @@ class Laws:
         else:
             require("I4", self.books.settled == stored, self.books.settled, "settled of", stored)
 
+    def is_out(self, pid: int) -> bool:
+        """Whether a process has a request on the books."""
+        query = "SELECT 1 FROM flights f JOIN owners o ON o.id = f.owner_id WHERE o.pid = ?"
+        return self._raw.execute(query, (pid,)).fetchone() is not None
+
+    def kinds(self) -> set[str]:
+        """What the books tell the census in the end."""
+        told = {
+            "work left for want of money": "SELECT 1 FROM deferred",
+            "booked as unknown": "SELECT 1 FROM ledger WHERE outcome = 'unknown'",
+        }
+        return {kind for kind, query in told.items() if self._raw.execute(query).fetchone()}
+
     def at_rest(self) -> None:
         """Once everything has ended: nothing is left open, and nothing is made up."""
         for table in ("flights", "claims", "owners"):

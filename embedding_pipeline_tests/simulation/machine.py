@@ -54,6 +54,7 @@ class Process:
         steps: made so far; every await and every transaction is at least one.
         dead: killed: it makes no further step.
         stops: how often it was stopped for a while.
+        about: what it does next, or is doing.
     """
 
     def __init__(self, machine: "Machine", pid: int) -> None:
@@ -61,6 +62,7 @@ class Process:
         self.steps = 0
         self.dead = False
         self.stops = 0
+        self.about: Callable[..., object] | None = None
         self.context = copy_context()
         self.context.run(PROCESS.set, self)
         self.ended: asyncio.Future[None] = machine.create_future()
@@ -98,6 +100,7 @@ class Process:
             self._held.append(step)
         elif step.handle is None or not step.handle.cancelled():
             self.steps += 1
+            self.about = step.callback
             fate = self._fates.pop(self.steps, None)
             if fate is not None:
                 fate()
@@ -132,9 +135,14 @@ class _Selector(selectors.DefaultSelector):
 
 
 class _Task(asyncio.Task[Any]):
-    """Sets of tasks are walked in an order that no address decides."""
+    """Sets of tasks are walked in an order that no address decides.
 
-    number = 0
+    The number is there before the task is: asyncio puts it into a set of its own at once.
+    """
+
+    def __init__(self, number: int, coro: Coroutine[Any, Any, Any], **more: Any) -> None:
+        self.number = number
+        super().__init__(coro, **more)
 
     def __hash__(self) -> int:
         return self.number
@@ -146,6 +154,7 @@ class Machine(asyncio.SelectorEventLoop):
     Attributes:
         history: a line for everything that is worth one; equal seeds have equal histories.
         failure: what ended everything, if something did.
+        seen: what befell somebody, for the census.
     """
 
     def __init__(self, start: float = START) -> None:
@@ -154,6 +163,7 @@ class Machine(asyncio.SelectorEventLoop):
         self._tasks: list[object] = []
         self.history: list[str] = []
         self.failure: BaseException | None = None
+        self.seen: set[str] = set()
         selector = _Selector()
         selector.machine = self
         super().__init__(selector)
@@ -229,6 +239,10 @@ class Machine(asyncio.SelectorEventLoop):
         """Write a line into the history."""
         self.history.append(f"{self._elapsed:10.3f} " + " ".join(map(str, words)))
 
+    def note(self, kind: str) -> None:
+        """This has happened; see ``census``."""
+        self.seen.add(kind)
+
     def digest(self) -> str:
         """The whole history in a word."""
         return hashlib.sha256("\n".join(self.history).encode()).hexdigest()[:16]
@@ -240,8 +254,7 @@ class Machine(asyncio.SelectorEventLoop):
     def _task(
         self, _loop: object, coro: Coroutine[Any, Any, Any], **more: Any
     ) -> "asyncio.Task[Any]":
-        task = _Task(coro, loop=self, **more)
-        task.number = len(self._tasks)
+        task = _Task(len(self._tasks), coro, loop=self, **more)
         self._tasks.append(task)
         return task
 

@@ -1,6 +1,9 @@
 """What a seed means: the work, who does it, and what befalls them.
 
 Belongs here: drawing one story from one number. Pure. Does not belong here: acting it out.
+
+Most stories are small, since two processes that meet over three texts meet as four over thirty
+do, in a quarter of the time; every twenty-fifth is wide.
 """
 
 import random
@@ -106,15 +109,93 @@ class Story:
         texts = {chunk.text for chunks in self.days.values() for chunk in chunks}
         return sum(map(len, texts))
 
+    @property
+    def kinds(self) -> set[str]:
+        """What it has in it, in the words of ``census``."""
+        told = {
+            "several processes": len(self.workers) > 1,
+            "two models": len({worker.model for worker in self.workers}) > 1,
+            "two providers": len(self.weathers) > 1,
+            "budgets": bool(self.budgets),
+            "rate limits": self.limits is not None,
+        }
+        return {kind for kind, there in told.items() if there}
 
-def story_of(seed: int) -> Story:
+
+@dataclass(frozen=True)
+class Scale:
+    """How large stories are; of each a value is drawn.
+
+    Attributes:
+        days, workers, texts: how many there are.
+        chunks: of a day at most.
+        lives: how many a process loses.
+        steps: by when it does so.
+        asked: texts asked for online at most.
+        limits: requests and tokens a minute.
+        shares: how much of what goes wrong with a provider does so.
+        often: how much oftener something goes wrong there at all.
+        broke: share of the calls of a provider whose quota is used up.
+        away: seconds an outage lasts.
+    """
+
+    days: Sequence[int]
+    workers: Sequence[int]
+    texts: Sequence[int]
+    chunks: int
+    lives: Sequence[int]
+    steps: Sequence[int]
+    asked: int
+    limits: Sequence[tuple[int, int]]
+    shares: Sequence[float]
+    often: float
+    broke: float
+    away: Sequence[float]
+
+
+WIDE: Final = Scale(
+    (1, 2, 3),
+    (1, 1, 2, 2, 3, 4),
+    (2, 6, 12, 24),
+    20,
+    (0, 0, 1, 1, 2),
+    (20, 60, 200, 600),
+    8,
+    ((60, 2_000), (300, 6_000)),
+    (0.05, 0.2, 0.5),
+    1.0,
+    0.02,
+    (1.0, 30.0, 400.0),
+)
+SMALL: Final = Scale(
+    (1, 1, 1, 2),
+    (1, 1, 2, 2, 2, 3),
+    (1, 2, 3, 4, 6),
+    6,
+    (0, 0, 0, 1, 1),
+    (20, 40, 80, 160),
+    3,
+    ((1, 300), (60, 2_000), (60, 2_000)),
+    (0.2, 0.5, 0.7),
+    1.6,
+    0.3,
+    (1.0, 30.0, 130.0),
+)
+
+
+def scale_of(seed: int) -> Scale:
+    """How large the story of a seed is, unless somebody says."""
+    return WIDE if seed % 25 == 24 else SMALL
+
+
+def story_of(seed: int, scale: Scale | None = None) -> Story:
     """The story of a seed, the same every time."""
-    dice = random.Random(seed)
-    texts = _texts(dice)
-    days = {day: _day(dice, texts) for day in DAYS[: dice.randint(1, 3)]}
+    dice, scale = random.Random(seed), scale or scale_of(seed)
+    texts = _texts(dice, scale)
+    days = {day: _day(dice, texts, scale) for day in DAYS[: dice.choice(scale.days)]}
     models = 2 if dice.random() < 0.2 else 1
     workers = tuple(
-        _worker(dice, list(days), texts, models) for _ in range(dice.choice((1, 1, 2, 2, 3, 4)))
+        _worker(dice, list(days), texts, models, scale) for _ in range(dice.choice(scale.workers))
     )
     used = {chunk.text for chunks in days.values() for chunk in chunks}
     return Story(
@@ -122,10 +203,10 @@ def story_of(seed: int) -> Story:
         START - START % 86400 + (dice.choice((86_390.0, 86_340.0)) if _often(dice, 0.3) else 4e4),
         days,
         workers,
-        tuple(_weather(dice) for _ in range(dice.choice((1, 1, 1, 2)))),
+        tuple(_weather(dice, scale) for _ in range(dice.choice((1, 1, 1, 2)))),
         _trouble(dice),
         _budgets(dice, sum(map(len, used))) if _often(dice, 0.5) else (),
-        dice.choice(((60, 2_000), (300, 6_000))) if _often(dice, 0.35) else None,
+        dice.choice(scale.limits) if _often(dice, 0.35) else None,
         _often(dice, 0.6),
         dice.choice((2, 4, 8)),
         dice.choice((1, 2, 4)),
@@ -139,35 +220,37 @@ def _often(dice: random.Random, share: float) -> bool:
     return dice.random() < share
 
 
-def _texts(dice: random.Random) -> list[str]:
-    count = dice.choice((2, 6, 12, 24))
-    poisoned = dice.sample(range(count), dice.choice((0, 0, 1, 2)))
+def _texts(dice: random.Random, scale: Scale) -> list[str]:
+    count = dice.choice(scale.texts)
+    poisoned = dice.sample(range(count), min(count, dice.choice((0, 0, 1, 2))))
     return [
         f"{SECRET} {number} {POISON if number in poisoned else ''}" + "x" * dice.randint(0, 30)
         for number in range(count)
     ]
 
 
-def _day(dice: random.Random, texts: Sequence[str]) -> tuple[Chunk, ...]:
+def _day(dice: random.Random, texts: Sequence[str], scale: Scale) -> tuple[Chunk, ...]:
     return tuple(
         Chunk(f"c{number}", dice.choice(texts), dice.choice(PROJECTS), dice.choice(USERS))
-        for number in range(dice.randint(0, min(20, 2 * len(texts))))
+        for number in range(dice.randint(0, min(scale.chunks, 2 * len(texts))))
     )
 
 
-def _worker(dice: random.Random, days: Sequence[str], texts: Sequence[str], models: int) -> Worker:
-    lives = tuple(_blow(dice) for _ in range(dice.choice((0, 0, 1, 1, 2))))
+def _worker(
+    dice: random.Random, days: Sequence[str], texts: Sequence[str], models: int, scale: Scale
+) -> Worker:
+    lives = tuple(_blow(dice, scale) for _ in range(dice.choice(scale.lives)))
     lane = dice.choice(list(Priority))
     work: Days | Online = Days(tuple(dice.sample(days, dice.randint(1, len(days)))), lane)
     if _often(dice, 0.3):
-        some = tuple(dice.choice(texts) for _ in range(dice.randint(1, 8)))
+        some = tuple(dice.choice(texts) for _ in range(dice.randint(1, scale.asked)))
         work = Online(some, dice.choice(PROJECTS), lane, _often(dice, 0.5))
     begins = dice.choice((0.0, 0.0, dice.uniform(0, 2), dice.uniform(0, 100)))
     return Worker(begins, work, lives, dice.randrange(models), _often(dice, 0.5))
 
 
-def _blow(dice: random.Random) -> Blow:
-    step = int(dice.choice((20, 60, 200, 600)) * dice.random()) + 1
+def _blow(dice: random.Random, scale: Scale) -> Blow:
+    step = int(dice.choice(scale.steps) * dice.random()) + 1
     kind = dice.random()
     if kind < 0.55:
         return Blow(step, kill=True)
@@ -176,14 +259,14 @@ def _blow(dice: random.Random) -> Blow:
     return Blow(step)
 
 
-def _weather(dice: random.Random) -> Weather:
+def _weather(dice: random.Random, scale: Scale) -> Weather:
     def share(often: float) -> float:
-        return dice.choice((0.05, 0.2, 0.5)) if dice.random() < often else 0.0
+        return dice.choice(scale.shares) if dice.random() < often * scale.often else 0.0
 
     outages: list[tuple[float, float]] = []
     for _ in range(dice.choice((0, 0, 0, 1, 2))):
         begin = dice.choice((0.0, dice.uniform(0, 3)))
-        outages.append((begin, begin + dice.choice((1.0, 30.0, 400.0))))
+        outages.append((begin, begin + dice.choice(scale.away)))
     return Weather(
         dice.choice((0.02, 0.3, 5.0)),
         lost=share(0.25),
@@ -191,7 +274,7 @@ def _weather(dice: random.Random) -> Weather:
         invalid=share(0.15),
         failing=share(0.25),
         busy=share(0.15),
-        broke=0.02 if dice.random() < 0.05 else 0.0,
+        broke=scale.broke if dice.random() < 0.05 else 0.0,
         outages=tuple(outages),
         names_index=_often(dice, 0.5),
     )

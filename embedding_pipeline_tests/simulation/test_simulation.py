@@ -1,5 +1,7 @@
 """Seeds of the simulation, the short form; ``make simulate SEEDS=…`` is the long one."""
 
+import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,10 +15,11 @@ from embedding_pipeline.ledger import flights
 from embedding_pipeline.ledger.affording import Verdict
 from embedding_pipeline.service import flying, purse
 from embedding_pipeline_tests.simulation.acting import play
+from embedding_pipeline_tests.simulation.census import FEW, LEAST, hollow
 from embedding_pipeline_tests.simulation.machine import no_collector
 
-BLOCK = 80
-"""Seeds in one process."""
+BLOCKS, BLOCK = 5, 400
+"""Processes, and seeds in each: always the same ones."""
 
 KEPT = Path(__file__).with_name("kept_seeds.txt")
 """Seeds that once broke a law, and by which bug."""
@@ -27,26 +30,40 @@ def kept_seeds() -> list[str]:
     return [line.split()[0] for line in lines if line and not line.startswith("#")]
 
 
-def simulate(*arguments: str) -> str:
+def simulate(*arguments: str, hashes: str = "random") -> str:
     command = [sys.executable, "-m", "embedding_pipeline_tests.simulation", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    environment = {**os.environ, "PYTHONHASHSEED": hashes}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=900, check=False, env=environment
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-@pytest.mark.parametrize("block", range(2))
-def test_every_law_holds_whatever_happens(block: int) -> None:
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_every_law_holds_whatever_happens_and_enough_does(block: int) -> None:
     said = simulate("--first", str(block * BLOCK), "--seeds", str(BLOCK))
     assert f"{BLOCK} seeds" in said
+    assert "killed with a request out" in said
+
+
+def test_seeds_in_which_too_little_happens_are_refused() -> None:
+    enough = {kind: math.ceil(percent * 5) for kind, percent in LEAST.items()}
+    assert hollow(enough, 500) == []
+    assert [words.split(":")[0] for words in hollow({}, 500)] == list(LEAST)
+    assert hollow({**enough, "killed": 74}, 500) == [
+        "killed: 74 of 500 seeds, at least 15 % are needed"
+    ]
+    assert hollow({}, FEW - 1) == []
 
 
 def test_seeds_that_once_broke_a_law_do_so_no_more() -> None:
     seeds = kept_seeds()
-    assert f"{len(seeds)} seeds" in simulate("--only", *seeds)
+    assert f"{len(seeds)} seeds" in simulate("--wide", "--only", *seeds)
 
 
 def test_a_seed_is_the_same_story_in_every_process() -> None:
-    first, second = (simulate("--replay", "7") for _ in range(2))
+    first, second = (simulate("--wide", "--replay", "7", hashes=hashes) for hashes in ("1", "2"))
     assert first == second
     assert "is asked by" in first
 
