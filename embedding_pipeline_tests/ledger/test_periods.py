@@ -66,6 +66,11 @@ def test_total_never_ends() -> None:
     assert Window(0, 100).passed(500) == 1.0
 
 
+def test_a_window_is_over_in_proportion_to_its_own_length() -> None:
+    window = Window(100, 300)
+    assert [window.passed(at) for at in (50, 100, 150, 300)] == [0.0, 0.0, 0.25, 1.0]
+
+
 def test_a_window_holds_its_first_instant_and_not_its_end() -> None:
     window = Window(100, 200)
     held = [at for at in (99, 100, 199, 200) if window.holds(at)]

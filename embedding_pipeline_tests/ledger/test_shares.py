@@ -49,6 +49,11 @@ def test_what_is_left_over_goes_to_the_first_among_equals(total: int, parts: lis
     assert list(divide(total, shares).values()) == parts
 
 
+def test_what_is_left_over_goes_to_the_largest_remainder() -> None:
+    shares = [Share(Account("large"), 5), Share(Account("small"), 1)]
+    assert list(divide(10, shares).values()) == [8, 2]  # of 8.33 and 1.67
+
+
 def test_shares_without_tokens_are_equal() -> None:
     shares = [Share(Account(name), 0) for name in "ab"]
     assert list(divide(10, shares).values()) == [5, 5]
