@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from embedding_pipeline_tests.object_store import BUCKET, free_ports
+from embedding_pipeline_tests.object_store import BUCKET
+from embedding_pipeline_tests.ports import free_ports
 from embedding_pipeline_tests.servers import await_ready, running, server_folder
 
 

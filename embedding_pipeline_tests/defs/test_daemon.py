@@ -69,5 +69,5 @@ def test_killed_with_its_runs_it_goes_on_with_one_backfill_and_one_bill(
         assert found["__ASSET_JOB"] == {"FAILURE", "SUCCESS"}
     books = project.api.books
     assert len(books.billed) == len(DAYS) * DISTINCT
-    assert min(books.billed.values()) == 2  # once by each model
+    assert min(books.billed.values()) >= 2  # once by each model; again what was in flight
     assert 0 < sum(books.billed.values()) - 2 * len(books.billed) <= lost

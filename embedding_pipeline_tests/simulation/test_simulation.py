@@ -34,7 +34,7 @@ def simulate(*arguments: str, hashes: str = "random") -> str:
     command = [sys.executable, "-m", "embedding_pipeline_tests.simulation", *arguments]
     environment = {**os.environ, "PYTHONHASHSEED": hashes}
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=900, check=False, env=environment
+        command, capture_output=True, text=True, timeout=3600, check=False, env=environment
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
