@@ -48,8 +48,8 @@ KNOWN = (
     ("limits/buckets", "level = min(bucket.level +", "Add → Sub", "limits/test_buckets.py"),
     (
         "dedup/clusters",
-        "apart = root[ones] != root[others]",
-        "NotEq → Eq",
+        "same = np.flatnonzero(keys[order[1:]]",
+        "Eq → NotEq",
         "dedup/test_clusters.py",
     ),
     ("ledger/affording", "free[index] -= cost", "Sub → Add", "ledger/test_affording.py"),

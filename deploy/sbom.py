@@ -25,7 +25,8 @@ def bill(lock: Path, project: Path) -> dict[str, Any]:
     """The bill of ``lock``, with the licences of those packages that are installed here."""
     pinned = _cyclonedx("requirements", str(lock), "--pyproject", str(project))
     here = _cyclonedx("environment", sys.executable)
-    licences = {part["purl"]: part.get("licenses") for part in here["components"]}
+    named = (part for part in here["components"] if "purl" in part)  # a checkout has none
+    licences = {part["purl"]: part.get("licenses") for part in named}
     for part in pinned["components"]:
         if found := licences.get(part["purl"]):
             part["licenses"] = found

@@ -105,7 +105,7 @@ def _where(results: Results) -> Iterator[str]:
 
 def _versions(results: Results) -> str:
     return "; ".join(
-        f"{client} ({', '.join(f'{name} {version}' for name, version in packages.items())})"
+        f"{client}: {', '.join(f'{name} {version}' for name, version in packages.items())}"
         for client, packages in results["versions"].items()
     )
 

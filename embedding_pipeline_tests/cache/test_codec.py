@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from embedding_pipeline.cache.codec import OVERHEAD, Value, decode_into, encode
+from embedding_pipeline.cache.codec import (
+    OVERHEAD,
+    Value,
+    decode_into,
+    encode,
+    locate,
+    payload_of,
+    refer,
+)
 from embedding_pipeline.records import Digest, Space, Vectors, digest_of
 
 SPACE = Space("openai", "model", "", 8)
@@ -122,3 +130,14 @@ def test_a_damaged_entry_takes_no_other_with_it() -> None:
     out, damaged = decode(list(zip(digests, [first, b"", last], strict=True)))
     assert damaged == [1]
     assert (out[[0, 2]] == vectors[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_references_say_where_each_row_begins(dtype: str) -> None:
+    rows = payload_of(np.eye(3, SPACE.native_dimensions, dtype=np.float32), dtype)
+    digests = keys(3)
+    (found,) = locate(refer(SPACE, digests, rows, 4096), SPACE.native_dimensions)
+    assert found.offsets.tolist() == [4096 + number * rows.strides[0] for number in range(3)]
+    some = np.array([2, 0], np.intp)
+    assert found.right(some, rows[some], SPACE, [digests[2], digests[0]]).all()
+    assert not found.right(some, rows[some], SPACE, digests[:2]).any()

@@ -48,7 +48,7 @@ from embedding_pipeline_tests.simulation.machine import Machine
 from embedding_pipeline_tests.simulation.seeds import Days, Online, Story
 
 SPACES: Final = (SPACE, Space("fake", "other", "", WIDTH))
-RETRY: Final = RetryConfig(max_attempts=4, max_seconds=100, timeout_seconds=20)
+RETRY: Final = RetryConfig(max_attempts=4, max_seconds=250, timeout_seconds=20)
 PATIENCE_SECONDS: Final = 120.0
 ZONE: Final = "UTC"
 
