@@ -23,7 +23,7 @@ KEYS = [digest_of(str(n)) for n in range(3)]
 ROWS: Vectors = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
-def tier_at(url: str, timeout: float = 5.0) -> RedisTier:
+def tier_at(url: str, timeout: float = 60.0) -> RedisTier:
     return RedisTier(redis_client(url, timeout), "store", SPACE, "float32", 1000)
 
 
