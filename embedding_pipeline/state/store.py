@@ -3,14 +3,8 @@
 Belongs here: the engine, threads, transactions, and mapping database errors to ours.
 Does not belong here: any statement about vectors, money or claims.
 
-SQLite (embedded, several processes on one machine): WAL, ``synchronous=NORMAL`` (it
-survives a killed process; a power cut may lose the last commits, never damage the
-file), 32 KB pages (five values of 6 KB fill one to 94 %: 1.03 bytes on disk for each of
-theirs, against 1.3 at 16 KB), writes in BEGIN IMMEDIATE. Many vectors at a time lie in files
-next to it (``beside``). The log is taken over every 8 MB,
-so that its pages are written again rather than new ones; statement journals stay in memory,
-and a connection keeps 4 MB of pages (with more, memory grows with the index for longer).
-PostgreSQL: see ``postgres``.
+Many vectors at a time lie in files next to an SQLite database (``beside``). Its settings: see
+``sqlite``; PostgreSQL's: see ``postgres``.
 """
 
 import asyncio
@@ -22,9 +16,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from embedding_pipeline.clock import Clock
 from embedding_pipeline.errors import (
@@ -33,7 +26,7 @@ from embedding_pipeline.errors import (
     StateInterrupted,
     StateUnreachable,
 )
-from embedding_pipeline.state import postgres
+from embedding_pipeline.state import postgres, sqlite
 from embedding_pipeline.state.beside import Beside
 from embedding_pipeline.state.grouping import GroupWriter
 from embedding_pipeline.state.migrations import LATEST, migrate, version_of
@@ -42,9 +35,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-BUSY_SECONDS: Final = 60
-"""How long a transaction waits for another process's before it gives up."""
-
 READERS: Final = 2
 
 PATIENCE_SECONDS: Final = 120.0
@@ -52,17 +42,6 @@ PATIENCE_SECONDS: Final = 120.0
 
 PAUSES: Final = (0.25, 5.0)
 """First and longest pause between two tries."""
-
-_REMEDY: Final = {
-    "SQLITE_BUSY": f"locked by another process for over {BUSY_SECONDS} s; end it, or wait",
-    "SQLITE_LOCKED": "locked by another connection; end the other process, or wait",
-    "SQLITE_FULL": "the disk is full; free space and run again, nothing is damaged",
-    "SQLITE_READONLY": "the file is read-only; give write permission to it and its folder",
-    "SQLITE_CANTOPEN": "the file cannot be opened; check that its folder exists and is writable",
-    "SQLITE_CORRUPT": "the file is damaged; restore a backup, or move it away to start empty",
-    "SQLITE_NOTADB": "the file is not a database; point state_url elsewhere or move it away",
-    "SQLITE_IOERR": "the disk reports an input/output error; check it and its free space",
-}
 
 
 class Store:
@@ -251,61 +230,17 @@ def _refuse(url: URL) -> Engine:
 
 
 def _postgres_engine(url: URL) -> Engine:
-    return postgres.postgres_engine(url, READERS + 1, BUSY_SECONDS)
+    return postgres.postgres_engine(url, READERS + 1, sqlite.BUSY_SECONDS)
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    path = url.database or ""
-    if not path or path == ":memory:":
-        raise ConfigurationError("state_url must name a file: every process opens its own memory")
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StateError(f"state store: cannot create {Path(path).parent}: {exc.strerror}") from exc
-    try:
-        engine = create_engine(
-            f"sqlite:///{path}",
-            poolclass=QueuePool,
-            pool_size=READERS + 1,
-            max_overflow=0,
-            hide_parameters=True,  # vectors and names are parameters, errors reach logs
-            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
-        )
-    except NoSuchModuleError as exc:  # pragma: no cover - sqlite is always there
-        raise ConfigurationError("this Python has no sqlite3 module") from exc
-    event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "begin", _on_begin)
-    return engine
+    return sqlite.sqlite_engine(url, READERS + 1)
 
 
 _BACKENDS: Final = {"sqlite": _sqlite_engine, "postgresql": _postgres_engine}
 
 
-def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves, see _on_begin
-    for pragma in (
-        "page_size=32768",
-        "auto_vacuum=INCREMENTAL",  # of a new file: what is evicted can be given back
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "cache_size=-4096",
-        "temp_store=MEMORY",
-        "wal_autocheckpoint=256",
-        "foreign_keys=ON",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _on_begin(connection: Connection) -> None:
-    exclusive = connection.get_execution_options().get("exclusive", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if exclusive else "BEGIN")
-
-
 def _reason(exc: DBAPIError) -> str:
-    if not isinstance(exc.orig, sqlite3.Error):
-        return postgres.reason(exc)
-    name = str(getattr(exc.orig, "sqlite_errorname", ""))
-    for prefix, remedy in _REMEDY.items():
-        if name.startswith(prefix):
-            return remedy
-    return f"{type(exc.orig).__name__}: {exc.orig}"
+    if isinstance(exc.orig, sqlite3.Error):
+        return sqlite.reason(exc.orig)
+    return postgres.reason(exc)

@@ -15,6 +15,7 @@ from embedding_pipeline.clock import SystemClock
 from embedding_pipeline.errors import StateError
 from embedding_pipeline.service.work import Progress
 from embedding_pipeline.settings.tree import Settings
+from embedding_pipeline.state import sqlite as sqlite_module
 from embedding_pipeline.state import store as store_module
 from embedding_pipeline.state.schema import owners
 from embedding_pipeline.state.store import Store
@@ -149,7 +150,7 @@ async def test_a_database_that_stays_locked_stops_spending(
             stop = ExitStack()
             stop.callback(lock)
             with monkeypatch.context() as hurried:
-                hurried.setattr(store_module, "BUSY_SECONDS", 2.0)
+                hurried.setattr(sqlite_module, "BUSY_SECONDS", 2.0)
                 with pytest.raises(StateError, match="locked by another process"):
                     await _embed(settings, texts, stop)
             assert fake.books.inputs <= 50 + IN_FLIGHT * MAX_INPUTS + 67

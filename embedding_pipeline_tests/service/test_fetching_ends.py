@@ -23,7 +23,7 @@ from embedding_pipeline.records import Priority, digest_of
 from embedding_pipeline.service.fetching import Fetcher
 from embedding_pipeline.service.retiring import sweep
 from embedding_pipeline.state import owners, schema
-from embedding_pipeline.state import store as store_module
+from embedding_pipeline.state import sqlite as sqlite_module
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.service.harness import (
     Books,
@@ -184,7 +184,7 @@ async def test_what_the_store_did_not_take_is_booked_as_soon_as_it_does(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.02)
+    monkeypatch.setattr(sqlite_module, "BUSY_SECONDS", 0.02)
     with open_store(tmp_path) as hurried:
         fetcher = open_fetcher(hurried, provider, clock)
         provider.gate = asyncio.Event()

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from embedding_pipeline.errors import StateError
-from embedding_pipeline.state import store as real
+from embedding_pipeline.state import sqlite as real
 from embedding_pipeline.state.beside import Beside
 from embedding_pipeline.state.migrations import migrate
 from embedding_pipeline.state.store import Store

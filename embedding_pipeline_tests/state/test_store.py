@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from embedding_pipeline.errors import ConfigurationError, StateError
-from embedding_pipeline.state import store as store_module
+from embedding_pipeline.state import sqlite as sqlite_module
 from embedding_pipeline.state.schema import names
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.clock import FakeClock
@@ -142,7 +142,7 @@ async def test_closing_finishes_what_is_queued(store: Store, tmp_path: Path) -> 
 async def test_a_lock_that_is_not_given_back_is_an_error_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_module, "BUSY_SECONDS", 0.05)
     with open_store(tmp_path) as store:
         holder = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
@@ -151,6 +151,32 @@ async def test_a_lock_that_is_not_given_back_is_an_error_in_the_end(
         assert await store.read(everything) == [], "readers are not held up"
         holder.close()
         await store.write(put("a"))
+
+
+def test_who_finds_a_new_file_in_use_waits_for_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that open a new file at once: one changes its log, and may be refused."""
+    with sqlite3.connect(tmp_path / "state.db", isolation_level=None) as other:
+        other.execute("CREATE TABLE anything (x)")
+        other.execute("BEGIN IMMEDIATE")
+        refused, make = [], sqlite_module._make
+
+        def watched(connection: sqlite3.Connection) -> None:
+            try:
+                make(connection)
+            except sqlite3.OperationalError as error:
+                refused.append(error.sqlite_errorname)
+                if len(refused) == 2:
+                    other.execute("COMMIT")
+                raise
+
+        monkeypatch.setattr(sqlite_module, "_make", watched)
+        with open_store(tmp_path) as store:
+            assert store.ask(lambda c: c.exec_driver_sql("PRAGMA journal_mode").scalar()) == "wal"
+            assert store.ask(everything) == []
+    assert refused == ["SQLITE_BUSY", "SQLITE_BUSY"]
+    other.close()
 
 
 async def test_a_file_that_may_not_be_written_says_what_to_do(store: Store) -> None:
