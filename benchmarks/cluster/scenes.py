@@ -15,13 +15,17 @@ from typing import Any, Final
 
 import pytest
 
+from deploy.cluster import servers_answer
 from embedding_pipeline_tests.deploy.stage import Stage, children, kill, until
 
 SMALL_DISK: Final = "EP_SMALL_DISK"
 """Names the folder that is a file system of its own; set by ``small_disk``."""
 
 AWAY_SECONDS: Final = 20.0
-"""How long the object store refuses."""
+"""How long the object store refuses, or PostgreSQL is not there."""
+
+RESTARTS: Final = 3
+"""How often PostgreSQL is killed besides; supervisor starts it again at once."""
 
 
 def nothing(_stage: Stage) -> int:
@@ -67,12 +71,19 @@ def killed() -> Iterator[Scene]:
 
 @contextmanager
 def postgres() -> Iterator[Scene]:
-    """PostgreSQL is restarted, at once and without waiting for anybody, in the midst of it."""
+    """PostgreSQL is killed without a word again and again, and is away for a while once."""
 
     def strike(stage: Stage) -> int:
-        the_busy_worker(stage)
+        for number in range(1, 1 + RESTARTS):
+            await_share(stage, number / (2 + RESTARTS))
+            with stage.cluster.supervisor() as supervisor:
+                supervisor.signalProcess("postgres", "KILL")
+            until(lambda: servers_answer(stage.cluster), "PostgreSQL", 0.2)
+        await_share(stage, 1 - 1 / (2 + RESTARTS))
         with stage.cluster.supervisor() as supervisor:
-            supervisor.signalProcess("postgres", "QUIT")
+            supervisor.stopProcess("postgres")
+            time.sleep(AWAY_SECONDS)
+            supervisor.startProcess("postgres")
         return in_flight_of(8)
 
     yield Scene(strike)
@@ -153,6 +164,12 @@ def the_busy_worker(stage: Stage) -> int:
 
     until(busy, "a worker with requests out", 0.2)
     return found[0]
+
+
+def await_share(stage: Stage, share: float) -> None:
+    """Wait until so many have been billed of the texts that no budget is set for."""
+    texts = share * (stage.shape.days * stage.shape.own + stage.shape.common)
+    until(lambda: stage.api.books.inputs >= texts, "answers", 0.2)
 
 
 def in_flight_of(runs: int) -> int:

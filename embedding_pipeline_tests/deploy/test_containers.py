@@ -177,11 +177,11 @@ def test_the_instance_file_is_valid_with_the_variables_it_asks_for(
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql+psycopg2://nobody@nowhere/dagster")
     monkeypatch.setenv("DAGSTER_BROKER_URL", "redis://nowhere:6379/1")
     ref = InstanceRef.from_dir(str(tmp_path))
-    launcher, storage = ref.run_launcher_data, ref.run_storage_data
+    launcher, storage = ref.run_launcher_data, ref.storage_data
     assert launcher is not None
     assert launcher.class_name == "WatchedCeleryRunLauncher"
     assert storage is not None
-    assert "Postgres" in storage.class_name
+    assert storage.class_name == "PatientPostgresStorage"
     assert ref.run_coordinator is not None
 
 
