@@ -63,11 +63,12 @@ def backfill(
     runs are in Dagster's UI either way. With --queue the daemon runs them, several at once.
     """
     from embedding_pipeline.defs import launch
+    from embedding_pipeline.defs.days import available_days, select_days
     from embedding_pipeline.settings.loading import load_settings
 
     settings = load_settings()
     days = start.isoformat(), end.isoformat()
-    launch.select_days(launch.available_days(settings), *days)
+    select_days(available_days(settings), *days)
     refuse_the_impossible(settings)
     if queue:
         if partitions_per_run is not None:

@@ -72,7 +72,7 @@ def submit(start: date | None, end: date | None, as_json: bool) -> None:
     batch_api_sensor sees to that, or embedding-pipeline batch collect --wait.
     """
     from embedding_pipeline.assembly.warming import submit_days
-    from embedding_pipeline.defs.launch import days_between
+    from embedding_pipeline.defs.days import days_between
     from embedding_pipeline.settings.loading import load_settings
 
     settings = load_settings()
@@ -180,9 +180,10 @@ def _make(settings: "Settings", days: Sequence[str]) -> int:
     """Make days in runs of neighbours; the exit code."""
     from embedding_pipeline.cli.backfill import status
     from embedding_pipeline.defs import launch
+    from embedding_pipeline.defs.days import available_days
     from embedding_pipeline.defs.outcomes import contiguous
 
-    worst, available = 0, launch.available_days(settings)
+    worst, available = 0, available_days(settings)
     for group in contiguous(days, available, len(days)):
         outcome = launch.backfill(settings, group[0], group[-1], assets=ASSETS)
         worst = worse(worst, status(outcome))

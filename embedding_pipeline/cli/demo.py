@@ -31,7 +31,8 @@ def demo() -> int:
 
     Needs no key, no server and no network. Run it again, and nothing is embedded twice.
     """
-    from embedding_pipeline.defs.launch import available_days, backfill
+    from embedding_pipeline.defs.days import available_days
+    from embedding_pipeline.defs.launch import backfill
     from embedding_pipeline.settings.loading import load_settings
 
     settings = load_settings()

@@ -55,7 +55,7 @@ def plan(
     Nothing is written, and no request is made. Exits with 7 when a budget is in the way.
     """
     from embedding_pipeline.assembly.planning import plan_spending
-    from embedding_pipeline.defs.launch import days_between
+    from embedding_pipeline.defs.days import days_between
     from embedding_pipeline.pipeline.plan_words import summary
     from embedding_pipeline.settings.loading import load_settings
 

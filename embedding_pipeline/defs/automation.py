@@ -1,29 +1,19 @@
-"""What runs the graph: its partitions, the job and the schedule.
+"""What runs the graph: the job and the schedule.
 
 Belongs here: when something runs. Does not belong here: what it does.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import dagster as dg
 
 from embedding_pipeline.defs.assets import GROUP
 from embedding_pipeline.defs.history import COST_HISTORY
 
-if TYPE_CHECKING:
-    from embedding_pipeline.settings.tree import Settings
-
 JOB: Final = "embedding_job"
 SCHEDULE: Final = "daily_embedding_schedule"
 HOUR: Final = 1
 """One hour after the day has ended, so that what arrives late is there."""
-
-
-def daily_partitions(settings: "Settings") -> dg.DailyPartitionsDefinition:
-    """One partition for each day that is over, from the first one on."""
-    return dg.DailyPartitionsDefinition(
-        start_date=settings.start_date.isoformat(), timezone=settings.partitions.timezone
-    )
 
 
 def build_automation() -> dg.Definitions:

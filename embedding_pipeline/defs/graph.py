@@ -11,9 +11,10 @@ import dagster as dg
 
 from embedding_pipeline.defs import batching, model_change, source_change
 from embedding_pipeline.defs.assets import build_assets
-from embedding_pipeline.defs.automation import JOB, build_automation, daily_partitions
+from embedding_pipeline.defs.automation import JOB, build_automation
 from embedding_pipeline.defs.checks import build_checks
 from embedding_pipeline.defs.compat import declaring
+from embedding_pipeline.defs.days import daily_partitions
 from embedding_pipeline.defs.planning import build_plan_job
 from embedding_pipeline.defs.promotion import build_promotion_job
 from embedding_pipeline.defs.resources import build_resources

@@ -16,8 +16,9 @@ from uuid import uuid4
 import dagster as dg
 
 from embedding_pipeline.clock import Clock, SystemClock
-from embedding_pipeline.defs.automation import JOB, daily_partitions
+from embedding_pipeline.defs.automation import JOB
 from embedding_pipeline.defs.compat import range_tags
+from embedding_pipeline.defs.days import available_days, select_days
 from embedding_pipeline.defs.graph import build_graph
 from embedding_pipeline.defs.instance import open_instance
 from embedding_pipeline.defs.orphans import end_orphans, process_tag
@@ -183,41 +184,6 @@ def backfill(
             if on_run is not None:
                 on_run(runs[-1])
     return BackfillOutcome(backfill_id, tuple(runs), tuple(days))
-
-
-def available_days(settings: "Settings") -> list[str]:
-    """The days that can be made now: from the first one to yesterday."""
-    return list(daily_partitions(settings).get_partition_keys())
-
-
-def days_between(settings: "Settings", start: str | None, end: str | None) -> list[str]:
-    """The days that can be made from ``start`` to ``end``; None leaves a side open.
-
-    Raises ConfigurationError, saying what to change.
-    """
-    available = available_days(settings)
-    first, last = (available[0], available[-1]) if available else ("", "")
-    return select_days(available, start or first, end or last)
-
-
-def select_days(available: Sequence[str], start: str, end: str) -> list[str]:
-    """The days from ``start`` to ``end``. Raises ConfigurationError, saying what to change."""
-    if start > end:
-        raise ConfigurationError(f"the first day, {start}, is after the last, {end}; swap them")
-    if not available:
-        raise ConfigurationError(
-            "no day is over yet: partitions.start_date must be before today for a day to be made"
-        )
-    if start < available[0]:
-        raise ConfigurationError(
-            f"{start} is before the first partition, {available[0]}; "
-            "start there, or move partitions.start_date back"
-        )
-    if end > available[-1]:
-        raise ConfigurationError(
-            f"{end} is not over yet; the last day that can be made is {available[-1]}"
-        )
-    return [day for day in available if start <= day <= end]
 
 
 def known(assets: Sequence[str]) -> list[dg.AssetKey]:

@@ -7,6 +7,7 @@ from typing import Final
 
 import dagster as dg
 
+from embedding_pipeline.defs.days import days_between
 from embedding_pipeline.defs.failures import told_plainly
 from embedding_pipeline.defs.resources import ConfigParam
 
@@ -31,7 +32,6 @@ async def plan_days(
 ) -> dg.Output[int]:
     """Tokens, price and time of some days, without making them; the output is the cost."""
     from embedding_pipeline.assembly.planning import plan_spending
-    from embedding_pipeline.defs.launch import days_between
     from embedding_pipeline.pipeline.plan_words import sentences, summary, table
 
     with told_plainly():

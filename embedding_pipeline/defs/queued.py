@@ -15,15 +15,14 @@ import dagster as dg
 from embedding_pipeline.clock import Clock, SystemClock
 from embedding_pipeline.defs import backfills
 from embedding_pipeline.defs.compat import BACKFILL_RUN_TAG, days_of_run, history_is_away
+from embedding_pipeline.defs.days import available_days, select_days
 from embedding_pipeline.defs.graph import build_graph
 from embedding_pipeline.defs.instance import open_instance
 from embedding_pipeline.defs.launch import (
     ASSETS,
     BACKFILL_TAG,
     BackfillOutcome,
-    available_days,
     known,
-    select_days,
 )
 from embedding_pipeline.defs.outcomes import RunOutcome, outcome_of
 from embedding_pipeline.errors import ConfigurationError, StateUnreachable

@@ -10,8 +10,9 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
+from embedding_pipeline.defs.days import select_days
 from embedding_pipeline.defs.instance import dagster_home, open_instance
-from embedding_pipeline.defs.launch import BACKFILL_TAG, backfill, select_days
+from embedding_pipeline.defs.launch import BACKFILL_TAG, backfill
 from embedding_pipeline.defs.orphans import end_orphans, process_tag
 from embedding_pipeline.defs.outcomes import RunOutcome
 from embedding_pipeline.errors import ConfigurationError

@@ -48,7 +48,7 @@ class TextsOptions:
 
     def days(self, settings: "Settings") -> list[str]:
         """The days meant. Raises ConfigurationError."""
-        from embedding_pipeline.defs.launch import days_between
+        from embedding_pipeline.defs.days import days_between
 
         return days_between(settings, as_text(self.start), as_text(self.end))
 
