@@ -26,7 +26,7 @@ from embedding_pipeline.service.aside import Aside
 from embedding_pipeline.service.batch import OpenBatch, Rows
 from embedding_pipeline.service.config import WINDOW_BYTES
 from embedding_pipeline.service.fetching import Fetcher
-from embedding_pipeline.service.finishing import finish
+from embedding_pipeline.service.finishing import finish, let_in
 from embedding_pipeline.service.fitting import fitting
 from embedding_pipeline.service.outages import no_outage
 from embedding_pipeline.service.places import Places, payer_of
@@ -110,8 +110,8 @@ class BulkRun:
             StateError: the store refused.
             ServiceClosed: the service closed.
 
-        Close it when you leave it early (``contextlib.aclosing``): what is out is then cut
-        off and booked as unknown.
+        Close it when you leave it early (``contextlib.aclosing``): what is out is stored when
+        it comes within a minute; else, or where the reader is cancelled, booked as unknown.
         """
         intake = asyncio.create_task(self._intake())
         try:
@@ -127,7 +127,11 @@ class BulkRun:
             if self._fatal is not None:
                 raise self._fatal
         finally:
-            await finish(self._end(intake))
+            self.stop(ServiceClosed("this run has ended"))
+            try:
+                await let_in(self._tasks)
+            finally:
+                await finish(self._end(intake))
 
     def refused_so_far(self) -> list[tuple[WorkBatch, Mapping[int, Refusal]]]:
         """Batches not handed out, with the rows in them that are refused already."""
@@ -139,7 +143,6 @@ class BulkRun:
 
     async def _end(self, intake: asyncio.Task[None]) -> None:
         """Leave nothing running and nothing open."""
-        self.stop(ServiceClosed("this run has ended"))
         for task in (intake, *self._tasks):
             task.cancel()
         await asyncio.gather(intake, *self._tasks, return_exceptions=True)

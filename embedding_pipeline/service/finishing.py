@@ -1,14 +1,25 @@
 """Running something to its end, whoever loses patience.
 
-Belongs here: the one guard for steps that must not stop half way, because money or other
+Belongs here: the guards for steps that must not stop half way, because money or other
 processes depend on their outcome. Does not belong here: the steps.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Collection, Coroutine
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+
+PATIENCE_SECONDS: Final = 60.0
+"""How long what is out may take to come in when it is over."""
+
+
+async def let_in(tasks: Collection[asyncio.Task[None]], seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait for what ends by itself, so long at most; not at all where the caller is cancelled."""
+    here = asyncio.current_task()
+    if tasks and not (here is not None and here.cancelling()):
+        await asyncio.wait(tasks, timeout=seconds)
 
 
 async def finish(work: Coroutine[Any, Any, T]) -> T:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from embedding_pipeline.errors import (
 )
 from embedding_pipeline.ledger import quarantine
 from embedding_pipeline.records import Account, digest_of
+from embedding_pipeline.service import bulk as bulk_module
+from embedding_pipeline.service.bulk import BulkRun
+from embedding_pipeline.service.finishing import let_in
 from embedding_pipeline.service.work import FilledBatch, Progress, Row, WorkBatch
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.service.harness import (
@@ -109,6 +113,42 @@ async def test_leaving_early_ends_everything_and_sends_nothing_more(
     assert (books.flights, books.claims, books.settled) == (0, 0, 0)
     sent = "".join(text for call in provider.calls for text in call)
     assert books.unknown == len(sent), "what was out may have been billed"
+
+
+async def fail_to_read(run: BulkRun, provider: Provider) -> None:
+    """A reader that breaks while two requests are out; their answers come right after that."""
+    assert provider.gate is not None
+    async with aclosing(run.batches()) as batches:
+        await anext(batches)
+        await provider.reached(2)
+        asyncio.get_running_loop().call_soon(provider.gate.set)
+        raise OSError("the disk is full")
+
+
+async def test_what_is_out_when_the_reader_fails_is_stored(
+    store: Store, provider: Provider
+) -> None:
+    provider.gate = asyncio.Event()
+    batches = [batch([]), batch([f"text {n}" for n in range(20)])]
+    with pytest.raises(OSError, match="the disk is full"):
+        await fail_to_read(bulk(store, provider, stream(batches)), provider)
+    books = await store.read(read_books)
+    assert books.settled == sum(len(text) for call in provider.calls for text in call) > 0
+    assert (books.unknown, books.flights, books.claims) == (0, 0, 0)
+
+
+async def test_what_takes_too_long_when_the_reader_fails_is_booked_as_unknown(
+    store: Store, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_module, "let_in", partial(let_in, seconds=0.02))
+    provider.gate = asyncio.Event()
+    monkeypatch.setattr(provider.gate, "set", lambda: None)  # no answer ever comes
+    batches = [batch([]), batch([f"text {n}" for n in range(20)])]
+    with pytest.raises(OSError, match="the disk is full"):
+        await fail_to_read(bulk(store, provider, stream(batches)), provider)
+    books = await store.read(read_books)
+    assert books.unknown == sum(len(text) for call in provider.calls for text in call) > 0
+    assert (books.settled, books.flights, books.claims) == (0, 0, 0)
 
 
 async def _a_while(store: Store) -> None:
