@@ -11,6 +11,7 @@ vectors, books the bill and gives the claims back. Killed in between, the next p
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -34,6 +35,7 @@ from embedding_pipeline.service.attempts import (
 from embedding_pipeline.service.flight import Flying, Terms, payers_of, shares_for, without
 from embedding_pipeline.service.purse import Purse, no_money_left
 from embedding_pipeline.service.retiring import sweep
+from embedding_pipeline.service.surely import is_settled, write_surely
 from embedding_pipeline.service.work import Deferral, Item, Refusal
 from embedding_pipeline.state.store import Store
 
@@ -201,7 +203,8 @@ class Books:
 
         if self._purse is not None:
             self._purse.compare(items, result.usage.input_tokens, result.provider)
-        await self._store.write(work)
+        kept = partial(is_settled, flight=flying.flight.id, space=terms.space_id, digests=digests)
+        await write_surely(self._store, work, kept)
         flying.left, flying.out, flying.unbooked, flying.unbooked_ms = left, (), 0, 0
         flying.lost += len(lost[flying.booked :])
         flying.known = None

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from embedding_pipeline.embedders.config import RetryConfig
 from embedding_pipeline.embedders.retrying import Retrying
-from embedding_pipeline.errors import StateError, TransientProviderError
+from embedding_pipeline.errors import StateError, StateInterrupted, TransientProviderError
+from embedding_pipeline.service.surely import ATTEMPTS
 from embedding_pipeline.state.store import Store
 from embedding_pipeline_tests.clock import FakeClock
 from embedding_pipeline_tests.service.harness import (
@@ -21,7 +22,7 @@ from embedding_pipeline_tests.service.harness import (
     items,
     open_fetcher,
 )
-from embedding_pipeline_tests.service.landings import TEXTS, TOKENS, books_of, collect
+from embedding_pipeline_tests.service.landings import TEXTS, TOKENS, books_of, collect, texts_of
 from embedding_pipeline_tests.stores import url_in
 
 pytestmark = pytest.mark.anyio
@@ -30,20 +31,33 @@ T = TypeVar("T")
 
 
 class Fickle(Store):
-    """Fails the write with the number ``at``; ``kept`` is that it was kept all the same."""
+    """Fails the write with the number ``at``; ``kept`` is that it was kept all the same.
 
-    def __init__(self, folder: Path, at: int, *, kept: bool) -> None:
+    ``times`` is how often, one write after the other.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        at: int,
+        *,
+        kept: bool,
+        error: type[StateError] = StateError,
+        times: int = 1,
+    ) -> None:
         super().__init__(url_in(folder), FakeClock())
+        self._failing = range(-times, 0)
         self._left = at
         self._kept = kept
+        self._error = error
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         self._left -= 1
-        if self._left != -1:
+        if self._left not in self._failing:
             return await super().write(work)
         if self._kept:
             await super().write(work)
-        raise StateError("this write failed")
+        raise self._error("this write failed")
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3], ids=["first note", "second note", "vectors"])
@@ -88,3 +102,26 @@ async def test_vectors_that_were_kept_though_reported_as_failed_are_paid_once(
         with pytest.raises(StateError):
             await collect(open_fetcher(store, provider, HandClock()), items(*TEXTS))
         assert await books_of(store) == Books(TOKENS, 0, 1, 0, 0, 1, len(TEXTS))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("times", [1, 3])
+async def test_an_answer_that_a_restart_of_the_server_cut_off_is_stored_and_booked_once(
+    tmp_path: Path, provider: Provider, kept: bool, times: int
+) -> None:
+    left = StateInterrupted
+    with Fickle(tmp_path, 1, kept=kept, error=left, times=times) as store:
+        landings = await collect(open_fetcher(store, provider, HandClock()), items(*TEXTS))
+        assert texts_of(landings, TEXTS) == sorted(TEXTS)
+        assert await books_of(store) == Books(TOKENS, 0, 1, 0, 0, 1, len(TEXTS))
+    assert len(provider.calls) == 1
+
+
+async def test_a_server_that_never_takes_an_answer_ends_the_run(
+    tmp_path: Path, provider: Provider
+) -> None:
+    left = StateInterrupted
+    with Fickle(tmp_path, 1, kept=False, error=left, times=ATTEMPTS) as store:
+        with pytest.raises(StateInterrupted):
+            await collect(open_fetcher(store, provider, HandClock()), items(*TEXTS))
+        assert await books_of(store) == Books(0, TOKENS, 1, 0, 0, 1, 0)
