@@ -11,6 +11,7 @@ Dagster looks around every 30 seconds.
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -78,8 +79,8 @@ def budget_of(shape: Shape) -> dict[str, Any]:
     return {"scope": "project:capped", "period": "total", "limit_usd": limit}
 
 
-def play(name: str, shape: Shape, api: FakeProcess) -> dict[str, Any]:
-    """One scene on a cluster of its own. Raises AssertionError."""
+def play(name: str, shape: Shape, api: FakeProcess, logs: Path | None) -> dict[str, Any]:
+    """One scene on a cluster of its own, whose logs go to ``logs``. Raises AssertionError."""
     with tempfile.TemporaryDirectory() as work, SCENES[name]() as scene:
         more = {"budgets": [budget_of(shape)], **scene.settings}
         root = Path(work) / "project"
@@ -89,6 +90,9 @@ def play(name: str, shape: Shape, api: FakeProcess) -> dict[str, Any]:
             except BaseException:
                 print(stage.logs())
                 raise
+            finally:
+                if logs:
+                    shutil.copytree(stage.cluster.folder / "logs", logs, dirs_exist_ok=True)
 
 
 def on_a_small_disk() -> int:
@@ -104,6 +108,7 @@ def main() -> None:
     parser.add_argument("--scene", choices=SCENES, default="calm")
     parser.add_argument("--days", type=int, default=60)
     parser.add_argument("--latency", type=float, default=1.0, help="seconds of one request")
+    parser.add_argument("--logs", type=Path, help="a folder for what the processes wrote")
     options = parser.parse_args()
     if options.scene == "disk" and SMALL_DISK not in os.environ:
         sys.exit(on_a_small_disk())
@@ -111,7 +116,7 @@ def main() -> None:
     with process() as api:
         api.option(latency=options.latency)
         api.limit(rpm=RPM, tpm=TPM)
-        print(json.dumps(play(options.scene, Shape(options.days), api)))
+        print(json.dumps(play(options.scene, Shape(options.days), api, options.logs)))
 
 
 if __name__ == "__main__":

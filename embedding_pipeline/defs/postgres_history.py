@@ -28,6 +28,7 @@ from dagster._core.storage.event_log.schema import (
     AssetEventTagsTable,
     SqlEventLogStorageTable,
 )
+from dagster._core.storage.runs.schema import RunsTable
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage, PostgresRunStorage
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
 from sqlalchemy import Connection, delete, select
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
-READING: Final = ("get_", "has_", "can_", "fetch_", "all_asset_keys")
+READING: Final = ("get_", "has_", "can_", "fetch_", "alembic_version", "all_asset_keys")
 """How the names begin of what only reads."""
 
 TWICE_AS_ONCE: Final = frozenset(
@@ -163,13 +164,15 @@ class PatientRunStorage(PostgresRunStorage):
 
     def add_run_tags(self, run_id: str, new_tags: Mapping[str, str]) -> None:
         """Tag a run: where its body has a tag, the table of tags has it too."""
-        with self._together():
+        with self._together() as connection:
+            _lock(connection, run_id)
             super().add_run_tags(run_id, new_tags)
 
-    def handle_run_event(self, *args: Any, **kwargs: Any) -> None:
+    def handle_run_event(self, run_id: str, *args: Any, **kwargs: Any) -> None:
         """Take note of what a run has come to."""
-        with self._together():
-            super().handle_run_event(*args, **kwargs)
+        with self._together() as connection:
+            _lock(connection, run_id)
+            super().handle_run_event(run_id, *args, **kwargs)
 
     def optimize_for_webserver(self, *args: Any, **kwargs: Any) -> None:
         """As Dagster does it; nobody waits for a page for minutes."""
@@ -177,16 +180,22 @@ class PatientRunStorage(PostgresRunStorage):
         self.patience = IMPATIENT
 
     @contextmanager
-    def _together(self) -> Iterator[None]:
+    def _together(self) -> Iterator[Connection]:
         """What this thread does in the block is one transaction."""
         with super().connect() as connection:
             inside = connection.execution_options(isolation_level="READ COMMITTED")
             with inside.begin():
                 self._held.connection = inside
                 try:
-                    yield
+                    yield inside
                 finally:
                     self._held.connection = None
+
+
+def _lock(connection: Connection, run_id: str) -> None:
+    """Keep others from writing a run's row between our reading it and our writing it."""
+    c = RunsTable.c
+    connection.execute(select(c.id).where(c.run_id == run_id).with_for_update())
 
 
 @patient
@@ -273,7 +282,10 @@ class PatientPostgresStorage(DagsterPostgresStorage):
         inst_data: Any = None,
         token_provider: Any = None,
     ) -> None:
-        super().__init__(postgres_url, should_autocreate_tables, inst_data, token_provider)
+        opened = super().__init__  # it looks for its tables, in every process that begins a run
+        Patience().call(
+            lambda: opened(postgres_url, should_autocreate_tables, inst_data, token_provider)
+        )
         there = {"should_autocreate_tables": False, "token_provider": token_provider}
         self._run_storage = PatientRunStorage(postgres_url, **there)
         self._event_log_storage = PatientEventLog(postgres_url, **there)

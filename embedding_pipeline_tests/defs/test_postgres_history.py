@@ -1,6 +1,7 @@
 """Dagster's history on a PostgreSQL that keeps leaving: the same books as on one that stays."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -113,10 +114,10 @@ def lost_once(storage: PatientRunStorage, monkeypatch: pytest.MonkeyPatch) -> No
     together = storage._together
 
     @contextmanager
-    def losing() -> Iterator[None]:
+    def losing() -> Iterator[Any]:
         monkeypatch.setattr(storage, "_together", together)
-        with together():
-            yield
+        with together() as connection:
+            yield connection
         raise AWAY
 
     monkeypatch.setattr(storage, "_together", losing)
@@ -150,6 +151,9 @@ def test_what_was_added_though_nobody_heard_of_it_is_added_once(
         assert [run.tags for run in instance.get_runs()] == [{"a": "b", "e": "f"}]
         assert [it.backfill_id for it in instance.get_backfills()] == ["there"]
         assert rows(postgres_url)["run_tags"] == 2
+        with ThreadPoolExecutor(4) as threads:  # Dagster's own storage loses some of these
+            list(threads.map(lambda n: storage.add_run_tags(run_id, {n: n}), map(str, range(20))))
+        assert {str(n) for n in range(20)} <= instance.get_runs()[0].tags.keys()
         with pytest.raises(DagsterRunAlreadyExists):
             storage.add_run(one)
         instance.optimize_for_webserver(1000, 60, 1)  # nobody waits for a page for minutes
