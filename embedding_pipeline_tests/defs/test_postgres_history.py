@@ -12,9 +12,11 @@ import psycopg
 import pytest
 from dagster._core.errors import DagsterRunAlreadyExists
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 
+from embedding_pipeline.defs import postgres_history
 from embedding_pipeline.defs.compat import instance_ref
 from embedding_pipeline.defs.postgres_history import (
     IMPATIENT,
@@ -160,6 +162,26 @@ def test_what_was_added_though_nobody_heard_of_it_is_added_once(
         assert storage.patience == IMPATIENT
         assert isinstance(instance.event_log_storage, PatientEventLog)
         assert instance.event_log_storage.patience == IMPATIENT
+
+
+def test_a_process_begins_though_the_server_is_away_just_then(
+    tmp_path: Path,
+    postgres_url: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened, tried = DagsterPostgresStorage.__init__, list[object]()
+
+    def late(self: Any, *args: Any) -> None:
+        tried.append(self)
+        if len(tried) < 3:
+            raise AWAY
+        opened(self, *args)
+
+    monkeypatch.setattr(DagsterPostgresStorage, "__init__", late)
+    monkeypatch.setattr(postgres_history, "Patience", lambda: AT_ONCE)
+    with home_on(tmp_path, postgres_url, patient=True) as instance:
+        assert instance.get_runs() == []
+    assert len(tried) == 3
 
 
 def test_a_server_is_waited_for_within_bounds(clock: FakeClock) -> None:
