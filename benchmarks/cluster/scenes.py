@@ -84,7 +84,7 @@ def postgres() -> Iterator[Scene]:
             supervisor.stopProcess("postgres")
             time.sleep(AWAY_SECONDS)
             supervisor.startProcess("postgres")
-        return in_flight_of(8)
+        return in_flight_of(1)
 
     yield Scene(strike)
 
