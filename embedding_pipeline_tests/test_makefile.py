@@ -30,7 +30,7 @@ def _make(checkout: Path, *arguments: str, path: str | None = None) -> str:
     done = subprocess.run(
         [make, *arguments],
         cwd=checkout,
-        env={**os.environ, "PATH": path or os.environ["PATH"]},
+        env={**os.environ, "PATH": path or os.environ["PATH"], "PYTHON": "python3"},
         capture_output=True,
         text=True,
         check=False,

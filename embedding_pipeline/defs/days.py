@@ -5,26 +5,29 @@ runs over them.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from embedding_pipeline.errors import ConfigurationError
-from embedding_pipeline.settings.tree import Settings
+
+if TYPE_CHECKING:
+    from embedding_pipeline.settings.tree import Settings
 
 
-def daily_partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
+def daily_partitions(settings: "Settings") -> dg.DailyPartitionsDefinition:
     """One partition for each day that is over, from the first one on."""
     return dg.DailyPartitionsDefinition(
         start_date=settings.start_date.isoformat(), timezone=settings.partitions.timezone
     )
 
 
-def available_days(settings: Settings) -> list[str]:
+def available_days(settings: "Settings") -> list[str]:
     """The days that can be made now: from the first one to yesterday."""
     return list(daily_partitions(settings).get_partition_keys())
 
 
-def days_between(settings: Settings, start: str | None, end: str | None) -> list[str]:
+def days_between(settings: "Settings", start: str | None, end: str | None) -> list[str]:
     """The days that can be made from ``start`` to ``end``; None leaves a side open.
 
     Raises ConfigurationError, saying what to change.
