@@ -113,10 +113,10 @@ def recording(context: dg.AssetExecutionContext) -> Iterator[Recorder]:
     Raises dagster.Failure where the work raises an error of ours, and dagster.RetryRequested
     where that may pass.
     """
-    claim(context.instance, context.run)
     recorder = Recorder(context)
     try:
         with told_plainly(), again_when_away(context), sparing_the_old():
+            claim(context.instance, context.run)
             yield recorder
     except BaseException:
         recorder.salvage()

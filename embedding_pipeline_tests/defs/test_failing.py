@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from embedding_pipeline.assembly.service import EmbeddingService
 from embedding_pipeline.defs.failures import AWAY_RETRIES, BLAMED
+from embedding_pipeline.defs.orphans import claim
 from embedding_pipeline.defs.resources import EmbedderResource
 from embedding_pipeline.errors import StateInterrupted, StateUnreachable
 from embedding_pipeline.spaces.records import Target
@@ -179,3 +180,21 @@ def test_a_step_begins_anew_when_the_state_is_away_but_not_for_ever(
     if not fine:
         (failure,) = failures(result).values()
         assert "the server is away" in str(failure.step_failure_data)
+
+
+def test_a_step_begins_anew_when_the_history_is_away_as_it_says_where_it_is(
+    project: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedding_pipeline.defs.failures.AWAY_SECONDS", 0)
+    asked = list[str]()
+
+    def away_at_first(history: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+        asked.append(run.run_id)
+        if len(asked) == 1:
+            raise AWAY
+        claim(history, run)
+
+    monkeypatch.setattr("embedding_pipeline.defs.recording.claim", away_at_first)
+    result = project.run(instance, DAYS[0])
+    assert result.success
+    assert len([event for event in result.all_events if event.is_step_restarted]) == 1
