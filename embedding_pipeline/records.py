@@ -302,3 +302,30 @@ def embeddings_schema(dimensions: int) -> pa.Schema:
         content_hash=pa.string(),
         vector=pa.list_(pa.field("element", pa.float32(), nullable=False), dimensions),
     )
+
+
+MEANINGS: Final = {
+    "chunk_id": "The chunk's own id, unique within its day.",
+    "document_id": "The document that the chunk is a part of.",
+    "ordinal": "The chunk's place in its document, from 0.",
+    "text": "What is embedded, exactly as it is.",
+    "content_hash": "SHA-256 of the text, in hex: with the space, the key of its vector.",
+    "token_count": "Tokens of the text as the model counts them.",
+    "project": "Who pays: budgets, shares of the rate limit and costs go by project.",
+    "user": "On whose behalf; may be empty.",
+    "metadata": "All other fields of the source's row, as JSON.",
+    "representative_id": "The chunk whose vector stands for this one.",
+    "representative_date": "The day that the representative belongs to.",
+    "method": "How the copy was found: exact, normalized or near.",
+    "similarity": "Jaccard similarity of the two texts' shingles; 1 for exact copies.",
+    "vector": "Float32, of unit norm, in the space that the file names.",
+    "space": "Family, model, revision and native dimensions: only vectors of one space compare.",
+    "source": "Where the vectors came from: api, batch_api, cache, duplicate, derived or local.",
+    "chunks": "How many chunks.",
+    "input_tokens": "Tokens that their texts hold.",
+    "cost_nano_usd": "What they cost, in billionths of a dollar.",
+    "saved_nano_usd": "What was not paid for them, in billionths of a dollar.",
+    "requests": "Requests that brought them.",
+    "wait_seconds": "Seconds that those requests waited for the rate limit.",
+}
+"""What the columns of the datasets say, for people."""

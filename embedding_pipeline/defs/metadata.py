@@ -215,7 +215,14 @@ def _opened(opened: "OpenPartition", shown: Sequence[str]) -> dict[str, dg.Metad
 
 @lru_cache(maxsize=32)
 def _columns(schema: "pa.Schema") -> dg.TableSchema:
-    return dg.TableSchema(columns=[dg.TableColumn(field.name, str(field.type)) for field in schema])
+    from embedding_pipeline.records import MEANINGS
+
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(field.name, str(field.type), MEANINGS.get(field.name))
+            for field in schema
+        ]
+    )
 
 
 def _preview(opened: "OpenPartition", shown: Sequence[str]) -> dg.MetadataValue:

@@ -30,7 +30,9 @@ def test_each_partition_has_its_own_event_with_its_own_figures(
             (event,) = events[day]
             assert figures(event)["rows"] == ROWS_OF[asset]
             assert figures(event)["dagster/partition_row_count"] == ROWS_OF[asset]
-            assert isinstance(event.metadata["dagster/column_schema"], dg.TableSchemaMetadataValue)
+            schema = event.metadata["dagster/column_schema"]
+            assert isinstance(schema, dg.TableSchemaMetadataValue)
+            assert all(column.description for column in schema.schema.columns), schema
 
 
 def test_what_the_embeddings_cost_is_plotted_by_partition(
