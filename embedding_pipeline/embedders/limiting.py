@@ -42,10 +42,12 @@ class Limiting(Wrapper):
         try:
             result = await self.wrapped.embed(texts)
         except ProviderError as error:
-            if never_arrived(error):
+            news = news_of_error(error)
+            if never_arrived(error) or not (news or self.limiter.limited):
+                # Where no limit is known, a failure that names none is tried again at once.
                 self.limiter.give_back(permit)
             else:
-                self.limiter.settle(permit, news_of_error(error))
+                self.limiter.settle(permit, news)
             raise
         except BaseException:  # cut off: it may have been sent, and counts as sent
             self.limiter.settle(permit, None)
@@ -61,6 +63,7 @@ class Limiting(Wrapper):
             if isinstance(error, RateLimited) or error.fault.rate_headers:
                 self._meet_limit(texts, news_of_error(error))
             raise
+        self.limiter.served(sum(map(len, texts)) // 4)  # bytes / 4 at the least, and quick
         if result.rate_headers:
             self._meet_limit(texts, news_of(result.rate_headers))
         return result

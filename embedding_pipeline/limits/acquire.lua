@@ -6,8 +6,9 @@
 local UNIT, FULL_MS, LONGEST_MS = 60000, 1000000, 60000
 local SAFE_TOKENS, SAFE_REQUESTS = 40000, 60
 local MOST_TOKENS, MOST_REQUESTS = 1000000000, 10000000
-local EASE, EASE_RAMP, QUICK, CREEP, QUICK_BLIND = 70, 50, 20, 1, 100
+local EASE, EASE_RAMP, QUICK, CREEP, QUICK_BLIND = 70, 50, 20, 1, 250
 local EASE_MEASURED, MEASURE_MS, ANEW_MS = 90, 60000, 30000
+local AGREE_LOW, AGREE_HIGH = 94, 110
 local EASE_BLIND, LEAST, LEAST_SAFE, BACK_MS = 30, 20, 4, 2000
 local RAMP_FROM, RAMP_MS = 1000000, 1800000
 local OUT_MS, CLIENT_MS, WANTS_MS, AGEING_MS, LONGEST_BLOCK_MS = 10000, 60000, 5000, 10000, 600000
@@ -58,7 +59,7 @@ local function new_bucket(most, safe, set, now)
   local rate = set
   if rate == 0 then rate = safe end
   local b = {most = most, set = set, limit = 0, rate = rate, level = 0, failed = 0,
-             eased_at = 0, grown_at = now, ramping = 0, since = 0, served = 0}
+             eased_at = 0, grown_at = now, ramping = 0, since = 0, served = 0, found = 0}
   hold_to_ramp(b, 0, terms.ramp)
   b.level = b.rate * span
   return b
@@ -115,22 +116,33 @@ local function measured(b, cost, now)
   return floor(max(b.served + cost, 1) * UNIT / elapsed)
 end
 
-local function refuse(b, rate_before, cost, news, now)
+local function agree(found, before)
+  return found > 0 and before * AGREE_LOW <= found * 100 and found * 100 <= before * AGREE_HIGH
+end
+
+local function hold_at(b, sustained)
+  if not known(b) then b.rate = max(b.rate, sustained) end
+end
+
+local function refuse(b, rate_before, cost, sustained, news, now)
   b.level = min(b.level, 0)
   if b.rate < rate_before then
     b.failed, b.eased_at, b.grown_at, b.since, b.served = rate_before, now, now, now, 0
     return
   end
   if news.granted_at > b.since then b.served = b.served - cost end
-  if news.granted_at <= b.eased_at then return end
-  local per_cent, found, failed = EASE, measured(b, cost, now), b.rate
+  if news.kind == "ramp" then sustained = 0 end
+  if news.granted_at <= b.eased_at then return hold_at(b, min(sustained, b.most)) end
+  local per_cent, found, rate = EASE, measured(b, cost, now), b.rate
   if news.kind == "ramp" then per_cent, found, b.ramping = EASE_RAMP, 0, 1 end
   if not known(b) then per_cent = min(per_cent, EASE_BLIND) end
-  if found > 0 then per_cent, failed = EASE_MEASURED, min(found, b.rate) end
-  local unlimited = not known(b) and b.rate == b.most
-  b.rate = min(max(floor(failed * per_cent / 100), least(b)), b.rate)
-  if unlimited then b.rate = safe(b) end
-  b.failed, b.eased_at, b.grown_at = failed, now, now
+  b.failed = rate
+  if found > 0 then per_cent, b.failed = EASE_MEASURED, min(found, rate) end
+  b.rate = min(max(floor(b.failed * per_cent / 100), least(b)), rate)
+  if not known(b) and rate == b.most then b.rate = safe(b) end
+  if not known(b) and not agree(found, b.found) then b.failed = b.most end
+  hold_at(b, min(sustained, rate))
+  b.found, b.eased_at, b.grown_at = found, now, now
   if found == 0 or now - b.since >= ANEW_MS then b.since, b.served = now, 0 end
 end
 
@@ -153,7 +165,9 @@ local function grow(b, now, hungry)
   end
   local more = step(b, top, min(now - b.grown_at, LONGEST_MS), now)
   if more == 0 then return end
-  b.rate, b.grown_at = min(b.rate + more, top), now
+  more = min(more, top - b.rate)
+  b.level = b.level + floor(max(b.level, 0) / b.rate) * more
+  b.rate, b.grown_at = b.rate + more, now
   if b.rate == top then b.ramping = 0 end
 end
 
@@ -171,7 +185,9 @@ else
            requests = new_bucket(MOST_REQUESTS, SAFE_REQUESTS, terms.requests, now)}
 end
 local tokens, requests = state.tokens, state.requests
-for _, b in ipairs({tokens, requests}) do b.since, b.served = b.since or 0, b.served or 0 end
+for _, b in ipairs({tokens, requests}) do
+  b.since, b.served, b.found = b.since or 0, b.served or 0, b.found or 0
+end
 
 local function rewind(by)
   for _, b in ipairs({tokens, requests}) do
@@ -222,8 +238,11 @@ local function hear(news)
     acknowledge(requests, now)
     return
   end
-  if news.resource ~= "requests" then refuse(tokens, rate_tokens, news.tokens, news, now) end
-  if news.resource ~= "tokens" then refuse(requests, rate_requests, 1, news, now) end
+  local sustained = news.sustained
+  if news.resource ~= "requests" then
+    refuse(tokens, rate_tokens, news.tokens, sustained[1], news, now)
+  end
+  if news.resource ~= "tokens" then refuse(requests, rate_requests, 1, sustained[2], news, now) end
   state.blocked_until = max(state.blocked_until, now + min(news.retry_after, LONGEST_BLOCK_MS))
   local kind = news.kind == "ramp" and 2 or 1
   state.refusals[kind] = state.refusals[kind] + 1

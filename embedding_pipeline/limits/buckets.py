@@ -42,6 +42,11 @@ MEASURE_MS: Final = 60_000
 cannot have been full: all that it was refilled with was served."""
 
 ANEW_MS: Final = 30_000
+
+AGREE: Final = (94, 110)
+"""Where no limit is named, a measurement is believed when it is within so many per cent of the
+one before. Until then 429s may have come by chance, and the rate climbs past where they came."""
+
 """A measurement this long is exact enough; the next begins, so that changes are seen."""
 
 LEAST: Final = 20
@@ -50,7 +55,7 @@ LEAST_SAFE: Final = 4
 
 QUICK: Final = 20
 CREEP: Final = 1
-QUICK_BLIND: Final = 100
+QUICK_BLIND: Final = 250
 """Growth after a refusal, in thousandths a second of the ceiling (of the rate, where no limit
 is known): quickly to 95 % of the rate that was refused, then slowly, and faster with the
 square of the time since, so that a limit that was kept is rarely passed and one that was
@@ -75,12 +80,14 @@ class Bucket:
         limit: the limit a minute that headers last named, 0 if none did.
         rate: what is given out a minute.
         level: what is there, in ``UNIT``-ths.
-        failed: the rate at which the provider last refused, 0 if never.
+        failed: the rate at which the provider last refused, 0 if never; ``most`` while nothing
+            tells that refusal from one by chance.
         eased_at: when the rate was last lowered for a refusal, 0 if never.
         grown_at: up to when growth is accounted for.
         ramping: 1 while the climb above ``RAMP_FROM`` is bound by the API's rule.
         since: the refusal from which on ``served`` counts, 0 if there was none.
         served: units that went, less those that were refused or given back.
+        found: the limit as it was measured at the last refusal, 0 if it was not.
     """
 
     most: int
@@ -94,6 +101,7 @@ class Bucket:
     ramping: int = 0
     since: int = 0
     served: int = 0
+    found: int = 0
 
     @property
     def known(self) -> bool:
@@ -221,7 +229,9 @@ def acknowledged(bucket: Bucket, now: int) -> Bucket:
     return replace(bucket, rate=bucket.most, level=full, grown_at=now)
 
 
-def refused(bucket: Bucket, cost: int, granted_at: int, now: int, per_cent: int) -> Bucket:
+def refused(
+    bucket: Bucket, cost: int, granted_at: int, now: int, per_cent: int, sustained: int = 0
+) -> Bucket:
     """A 429: slow down, once for all requests that left at the old rate.
 
     Args:
@@ -230,20 +240,38 @@ def refused(bucket: Bucket, cost: int, granted_at: int, now: int, per_cent: int)
         granted_at: when it got its permit.
         now: the instant.
         per_cent: of the rate, to be left where nothing better is known.
+        sustained: units a minute that the provider was seen to sustain (``lately``).
     """
     served = bucket.served - (cost if granted_at > bucket.since else 0)
     bucket = replace(bucket, level=min(bucket.level, 0), served=served)
     if granted_at <= bucket.eased_at:
-        return bucket
+        return _at_least(bucket, min(sustained, bucket.most))
     found = 0 if per_cent == EASE_RAMP else _measured(bucket, cost, now)
-    failed = min(found or bucket.rate, bucket.rate)
-    rate = failed * (EASE_MEASURED if found else _left(bucket, per_cent)) // 100
+    met = min(found or bucket.rate, bucket.rate)
+    rate = met * (EASE_MEASURED if found else _left(bucket, per_cent)) // 100
     rate = min(max(rate, bucket.least), bucket.rate)
     if not bucket.known and bucket.rate == bucket.most:
         rate = bucket.safe  # there is a limit after all, and nobody says which
-    ramping = 1 if per_cent == EASE_RAMP else bucket.ramping
-    eased = replace(bucket, rate=rate, failed=failed, eased_at=now, grown_at=now, ramping=ramping)
+    eased = replace(
+        bucket,
+        rate=rate,
+        failed=met if bucket.known or _agrees(found, bucket.found) else bucket.most,
+        found=found,
+        eased_at=now,
+        grown_at=now,
+        ramping=1 if per_cent == EASE_RAMP else bucket.ramping,
+    )
+    eased = _at_least(eased, min(sustained, bucket.rate))
     return eased if found and now - bucket.since < ANEW_MS else _anew(eased, now)
+
+
+def _at_least(bucket: Bucket, sustained: int) -> Bucket:
+    return bucket if bucket.known else replace(bucket, rate=max(bucket.rate, sustained))
+
+
+def _agrees(found: int, before: int) -> bool:
+    """A limit that is kept is found again; a 429 by chance is met at whatever rate there was."""
+    return found > 0 and before * AGREE[0] <= found * 100 <= before * AGREE[1]
 
 
 def _left(bucket: Bucket, per_cent: int) -> int:
@@ -284,7 +312,9 @@ def grow(bucket: Bucket, now: int, hungry: bool) -> Bucket:
         return bucket
     rate = min(bucket.rate + step, ceiling)
     ramping = 0 if rate == ceiling else bucket.ramping
-    return replace(bucket, rate=rate, grown_at=now, ramping=ramping)
+    worth = max(bucket.level, 0) // bucket.rate  # ms: what is kept back for urgent work grows too
+    level = bucket.level + worth * (rate - bucket.rate)
+    return replace(bucket, rate=rate, level=level, grown_at=now, ramping=ramping)
 
 
 def _step(bucket: Bucket, ceiling: int, elapsed: int, now: int) -> int:

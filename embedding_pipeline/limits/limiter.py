@@ -26,6 +26,7 @@ from embedding_pipeline.errors import (
 )
 from embedding_pipeline.limits.base import LimitStore
 from embedding_pipeline.limits.callers import RANKS, Caller, Tenants
+from embedding_pipeline.limits.lately import Lately
 from embedding_pipeline.limits.protocol import Answer, Ask, News, Terms, Want
 
 POLL_SECONDS: Final = (0.001, 1.0)
@@ -39,6 +40,10 @@ CLOSE_SECONDS: Final = 5.0
 """Longest wait for the last words to the store."""
 
 MOST_HEADS: Final = 24
+_LONG_AGO: Final = 1
+"""When requests were sent for which no permit was asked: a refusal of one is the first there is,
+or slows nobody down."""
+
 MOST_NEWS: Final = 64
 
 
@@ -116,7 +121,7 @@ class Limiter:
         self._out = self._returned = (0, 0)
         self._news: list[News] = []
         self._limits_told = (-2, -2)
-        self._heard_at = 0
+        self._lately = Lately()
         self._known = (False, False)
         self._pressing = self._spoke = False
         self._wake = asyncio.Event()
@@ -153,6 +158,11 @@ class Limiter:
         if news is None:
             return
         priority, project = permit.flow
+        now = self._clock.monotonic()
+        if news.kind == "ok":
+            self._lately.add(now, permit.tokens)
+        else:
+            news = replace(news, sustained=self._lately.sustained(now))
         news = replace(news, project=project, priority=priority)
         self._news.append(replace(news, tokens=permit.tokens, granted_at=permit.granted_at))
         del self._news[:-MOST_NEWS]
@@ -163,9 +173,13 @@ class Limiter:
             self._press()
 
     def report(self, tokens: int, caller: Caller, news: News) -> None:
-        """What became of a request that was sent without a permit."""
+        """What became of a request that was sent without a permit, before a limit was known."""
         self._out = (self._out[0] + tokens, self._out[1] + 1)
-        self.settle(Permit(tokens, self._heard_at, 0.0, self._flow(caller)), news)
+        self.settle(Permit(tokens, _LONG_AGO, 0.0, self._flow(caller)), news)
+
+    def served(self, tokens: int) -> None:
+        """A request was answered that was sent without a permit."""
+        self._lately.add(self._clock.monotonic(), tokens)
 
     def _flow(self, caller: Caller) -> tuple[int, str]:
         return RANKS[self._tenants.priority(caller)], caller.project
@@ -247,7 +261,7 @@ class Limiter:
         return Ask(self._client, wants, returned, self._out, news)
 
     def _heed(self, heads: Sequence[_Waiter], answer: Answer) -> None:
-        self._known, self._heard_at = answer.known, answer.now
+        self._known = answer.known
         now = self._clock.monotonic()
         for index in answer.granted:
             waiter = heads[index]

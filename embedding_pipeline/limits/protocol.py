@@ -67,6 +67,7 @@ class News:
         limits: tokens and requests a minute, by the headers.
         remaining: tokens and requests left, by the headers.
         project, priority: on whose behalf it was sent.
+        sustained: tokens and requests a minute that a refused process had seen sustained.
     """
 
     kind: str
@@ -78,6 +79,7 @@ class News:
     remaining: tuple[int, int] = (-1, -1)
     project: str = ""
     priority: int = 1
+    sustained: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

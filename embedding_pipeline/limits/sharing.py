@@ -91,9 +91,9 @@ def _hear(state: State, terms: Terms, ask: Ask, news: News, now: int) -> State:
         requests = buckets.acknowledged(requests, now)
         return replace(state, tokens=tokens, requests=requests)
     if news.resource != "requests":
-        tokens = _refused(state.tokens, tokens, news.tokens, news, now)
+        tokens = _refused(state.tokens, tokens, news.tokens, news, now, news.sustained[0])
     if news.resource != "tokens":
-        requests = _refused(state.requests, requests, 1, news, now)
+        requests = _refused(state.requests, requests, 1, news, now, news.sustained[1])
     wait = min(news.retry_after, LONGEST_BLOCK_MS)
     ramp = news.kind == "ramp"
     return replace(
@@ -106,11 +106,14 @@ def _hear(state: State, terms: Terms, ask: Ask, news: News, now: int) -> State:
     )
 
 
-def _refused(before: Bucket, told: Bucket, cost: int, news: News, now: int) -> Bucket:
+def _refused(
+    before: Bucket, told: Bucket, cost: int, news: News, now: int, sustained: int
+) -> Bucket:
     if told.rate < before.rate:
         return buckets.lowered(told, before.rate, now)
-    per_cent = buckets.EASE_RAMP if news.kind == "ramp" else buckets.EASE
-    return buckets.refused(told, cost, news.granted_at, now, per_cent)
+    if news.kind == "ramp":
+        return buckets.refused(told, cost, news.granted_at, now, buckets.EASE_RAMP)
+    return buckets.refused(told, cost, news.granted_at, now, buckets.EASE, sustained)
 
 
 def _post(state: State, terms: Terms, ask: Ask, now: int) -> State:

@@ -133,12 +133,29 @@ def test_a_server_that_names_no_limit_is_held_to_one_once_it_refuses() -> None:
         assert clock.monotonic() >= 2.0, "Retry-After was heard, though there was no permit"
         state = store.kept["k"]
         assert state.totals["docs|2"] == (0, 0, 0, 1)
-        assert SAFE_TOKENS <= state.tokens.rate < 2 * SAFE_TOKENS
+        shown = 3_000_000 * 60 // 61
+        assert shown <= state.tokens.rate < 2 * shown, "as much as was served before, and climbing"
         assert state.requests.rate == state.requests.most, "a refusal for tokens is for tokens"
         assert limiter.limited, "one success more does not make it unlimited again"
         before = clock.monotonic()
         await limiting.embed(["x" * 400_000])
         assert clock.monotonic() > before
+        await limiting.aclose()
+
+    in_no_time(scene())
+
+
+def test_a_failure_before_any_limit_is_known_does_not_hold_up_the_next_attempt() -> None:
+    async def scene() -> None:
+        clock = VirtualClock()
+        broken = error(TransientProviderError, status=500)
+        limiter = Limiter(MemoryLimits(clock), "k", "p", Terms(), clock)
+        limiting = Limiting(Scripted([broken, OK]), limiter)
+        text = ["x" * 40 * SAFE_TOKENS]
+        with pytest.raises(TransientProviderError):
+            await limiting.embed(text)
+        await limiting.embed(text)
+        assert clock.monotonic() == 0
         await limiting.aclose()
 
     in_no_time(scene())

@@ -105,22 +105,34 @@ class Books:
 
 
 class Provider(Embedder):
-    """Enforces continuous-refill buckets on bytes / 4, with exact headers or none."""
+    """Enforces continuous-refill buckets on bytes / 4, with exact headers or none.
+
+    A share of ``mishaps`` is refused all the same, whatever the rate.
+    """
 
     space = SPACE
 
     def __init__(
-        self, clock: VirtualClock, limits: Limits, latency: float = 0.3, headers: bool = True
+        self,
+        clock: VirtualClock,
+        limits: Limits,
+        latency: float = 0.3,
+        headers: bool = True,
+        mishaps: float = 0.0,
     ) -> None:
         self.books = Books()
         self.limits = limits
         self.headers = headers
         self._clock = clock
         self._latency = latency
+        self._mishaps, self._random = mishaps, random.Random(1)
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
         await self._clock.sleep(self._latency / 2)
         cost = sum(-(-len(text) // 4) for text in texts)
+        if self._random.random() < self._mishaps:
+            self.books.refused.append(self._clock.monotonic())
+            raise to_error(Refusal(429, "tokens", "rate_limit_exceeded", retry_after=1.0), "fake")
         refusal, headers = self.limits.admit("m", cost, self._clock.monotonic())
         if refusal is None:
             self.books.tokens += cost

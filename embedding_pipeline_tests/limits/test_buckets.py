@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from embedding_pipeline.limits import buckets
 from embedding_pipeline.limits.buckets import MOST_TOKENS, SAFE_TOKENS, UNIT, Bucket
+from embedding_pipeline.limits.lately import Lately
 from embedding_pipeline.limits.protocol import Ask, News, Terms, Want
 from embedding_pipeline.limits.sharing import exchange
 from embedding_pipeline.limits.state import State, from_json, to_json
+from embedding_pipeline_tests.fake_openai.buckets import Limits
 from embedding_pipeline_tests.limits import traces
 
 START = 1_790_000_000_000
@@ -116,6 +118,61 @@ def test_refusals_far_apart_tell_nothing_of_the_limit() -> None:
     twice = _refused(buckets.take(once, 5_000), START + 60_000, START + 60_501, cost=5_000)
     assert twice.rate == 490_000
     assert (twice.since, twice.served) == (START + 60_501, 0)
+
+
+def test_a_refusal_where_no_limit_is_named_leaves_what_was_seen_sustained() -> None:
+    free = replace(_bucket(0), rate=MOST_TOKENS)
+    once = buckets.refused(free, 1, START, START + 1, buckets.EASE, 300_000)
+    assert (once.rate, once.failed) == (300_000, MOST_TOKENS)
+    told = buckets.refused(once, 1, START, START + 2, buckets.EASE, 900_000)
+    assert told.rate == 900_000, "what others were served counts too, also a little later"
+    slow = replace(once, rate=100_000)
+    later = buckets.refused(slow, 1, START + 70_000, START + 70_001, buckets.EASE, 300_000)
+    assert later.rate == 100_000, "a refusal raises nothing by itself"
+    named = buckets.refused(_bucket(1_000_000), 1, START, START + 1, buckets.EASE, 900_000)
+    assert named.rate == 700_000
+
+
+@pytest.mark.parametrize(
+    ("served", "believed"), [(187_998, False), (187_999, True), (219_999, True), (220_000, False)]
+)
+def test_a_limit_nobody_names_is_believed_when_it_is_found_again(
+    served: int, believed: bool
+) -> None:
+    met = replace(_bucket(0), rate=5_000_000, found=1_000_000, since=START, eased_at=START)
+    again = _refused(replace(met, served=served + 1), START + 11_000, START + 12_000)
+    found = (served + 1) * 5
+    assert (again.found, again.rate) == (found, found * 9 // 10)
+    assert again.failed == (found if believed else MOST_TOKENS)
+    pace = buckets.CREEP if believed else buckets.QUICK_BLIND
+    near = replace(again, rate=found)
+    assert buckets.grow(near, START + 13_000, True).rate == found + found * pace // 1_000
+
+
+def test_what_is_kept_for_urgent_work_grows_with_the_rate() -> None:
+    bucket = replace(_refused(_bucket(0), START, START + 1), level=2_000 * 12_000, rate=12_000)
+    grown = buckets.grow(bucket, START + 1_001, True)
+    assert grown.rate == 12_000 + SAFE_TOKENS // 4
+    assert grown.level == 2_000 * grown.rate
+
+
+@given(
+    st.integers(1_000, 5_000_000),
+    st.lists(st.tuples(st.floats(0, 20), st.integers(1, 1_000)), min_size=1, max_size=60),
+    st.floats(0, 70),
+)
+def test_what_was_sustained_is_never_above_the_limit(
+    limit: int, trace: list[tuple[float, int]], then: float
+) -> None:
+    server, lately, now = Limits(tpm=limit), Lately(), 0.0
+    for pause, share in trace:
+        now += pause
+        cost = max(limit * share // 1_000, 1)
+        if server.admit("m", cost, now)[0] is None:
+            lately.add(now, cost)
+        assert lately.sustained(now)[0] <= limit
+    assert lately.sustained(now + then)[0] <= limit
+    assert lately.sustained(now + 61) == (0, 0)
 
 
 def test_a_storm_of_refusals_does_not_stop_everything() -> None:

@@ -69,6 +69,38 @@ def test_without_headers_the_rate_is_found_and_kept() -> None:
     in_no_time(scene())
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_429s_by_chance_do_not_bring_everything_to_a_crawl(count: int) -> None:
+    async def scene() -> None:
+        clock = VirtualClock()
+        provider = Provider(clock, Limits(), headers=False, mishaps=0.05)
+        async with world(clock, provider, count, Terms()) as run:
+            for process in range(count):
+                run.backlog(process, 12_500)
+            await run.run(60)
+            first = provider.books.tokens
+            await run.run(120)
+        later = provider.books.tokens - first
+        assert first >= 1_000_000, "a safe start alone is 40,000 a minute"
+        assert later >= 2_000_000
+        assert len(provider.books.refused) >= 5
+
+    in_no_time(scene())
+
+
+def test_without_headers_an_empty_bucket_at_first_is_soon_made_up_for() -> None:
+    async def scene() -> None:
+        clock = VirtualClock()
+        provider = Provider(clock, Limits(rpm=3_000, tpm=5 * TPM, level=0.0), headers=False)
+        async with world(clock, provider, 1, Terms()) as run:
+            run.backlog(0, 10_000)
+            await run.run(120)
+        assert provider.books.tokens >= 0.9 * 2 * 5 * TPM
+        assert len(provider.books.refused) <= 60, "of about 1,000 requests"
+
+    in_no_time(scene())
+
+
 def test_shares_follow_the_weights_and_idle_ones_are_lent() -> None:
     async def scene() -> None:
         clock = VirtualClock()

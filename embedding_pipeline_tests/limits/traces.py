@@ -38,6 +38,7 @@ news = st.builds(
     remaining=st.tuples(LIMITS, LIMITS),
     project=st.sampled_from(["x", "größe"]),
     priority=st.integers(0, 2),
+    sustained=st.sampled_from([(0, 0), (500, 2), (3_000_000, 200), (10**10, 10**8)]),
 )
 
 asks = st.builds(
