@@ -58,8 +58,9 @@ KNOWN = (
 """Wrongs made in every run of the tests: module, code on the line, what is done, who notices."""
 
 LOADED = ("numpy", "pyarrow.parquet", "pydantic", "sqlalchemy", "hypothesis", "pytest", "aiohttp")
-SECONDS = 240
-"""A mutant whose tests take longer than that hangs, which is noticed as well."""
+LONGEST, LEAST, SLOWER = 240.0, 20.0, 4.0
+"""A mutant whose tests take that many seconds, or so many times what they take without it, hangs,
+which is noticed as well; below the least nobody says so."""
 
 SWAPS: dict[type, type] = {
     ast.Lt: ast.LtE,
@@ -199,17 +200,22 @@ class _Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(tree, str(module.__file__), "exec"), vars(module))
 
 
-def noticed(mutant: Mutant | None, tests: Sequence[str]) -> bool:
-    """Whether a test fails with the mutant in place (None: as the code is)."""
-    return exit_code(mutant, tests) != 0
+def patience(usual: float) -> float:
+    """Seconds after which tests that usually take ``usual`` hang."""
+    return min(max(SLOWER * usual, LEAST), LONGEST)
 
 
-def exit_code(mutant: Mutant | None, tests: Sequence[str]) -> int:
-    """What pytest says with the mutant in place; 1: a test failed."""
+def noticed(mutant: Mutant | None, tests: Sequence[str], seconds: float = LONGEST) -> bool:
+    """Whether a test fails with the mutant in place (None: as the code is), or hangs."""
+    return exit_code(mutant, tests, seconds) != 0
+
+
+def exit_code(mutant: Mutant | None, tests: Sequence[str], seconds: float = LONGEST) -> int:
+    """What pytest says with the mutant in place; 1: a test failed, or all took too long."""
     pid = os.fork()
     if pid == 0:
         os._exit(_run(mutant, tests))
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
@@ -291,13 +297,15 @@ def main() -> int:
     totals = [0, 0]
     for room in arguments.rooms:
         modules, tests = ROOMS[room]
+        began = time.monotonic()
         if noticed(None, tests):
             raise SystemExit(f"{room}: its tests fail as it is; mend that first")
+        seconds = patience(time.monotonic() - began)
         everything = [mutant for module in modules for mutant in mutants_of(module)]
         some = everything
         if 0 < arguments.mutants < len(everything):
             some = random.Random(arguments.seed).sample(everything, arguments.mutants)
-        survivors = [mutant for mutant in some if not noticed(mutant, tests)]
+        survivors = [mutant for mutant in some if not noticed(mutant, tests, seconds)]
         for mutant in survivors:
             print(f"  survived: {mutant.module}.py:{mutant.line}: {mutant.words}")
         killed = len(some) - len(survivors)

@@ -132,6 +132,21 @@ unit_rows = arrays.arrays(
 ).filter(lambda rows: bool((np.linalg.norm(rows, axis=1) > 1e-3).all()))
 
 
+def test_a_character_no_prefix_of_which_fits_stands_alone() -> None:
+    assert split_within("abc", 1, lambda _text, _limit: "") == ("a", "b", "c")
+
+
+def test_what_fits_in_bytes_to_the_last_one_is_cut_once() -> None:
+    cuts: list[str] = []
+
+    def cut(text: str, _limit: int) -> str:
+        cuts.append(text)
+        return text
+
+    assert prefix_within("é" * 4, 2, cut) == "é" * 4
+    assert len(cuts) == 1
+
+
 @given(unit_rows, st.data())
 def test_the_mean_of_parts_has_unit_norm_and_their_weighted_direction(
     rows: np.ndarray, data: st.DataObject

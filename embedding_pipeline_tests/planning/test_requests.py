@@ -132,6 +132,11 @@ def test_a_text_larger_than_the_target_does_not_leave_small_requests_behind_it()
     assert [plan.tokens for plan in plans] == [60, 10, 10]
 
 
+def test_no_request_is_empty_where_a_full_text_begins_far_beyond_its_share() -> None:
+    plans = plan_requests([2, 12, 12], [2, 12, 12], RequestCaps(target_tokens=12))
+    assert [plan.tokens for plan in plans] == [14, 12]
+
+
 @pytest.mark.parametrize("final", [True, False])
 def test_nothing_to_plan_is_no_request(final: bool) -> None:
     assert plan_requests([], [], RequestCaps(), final=final) == ()
