@@ -3,7 +3,9 @@
 import subprocess
 import sys
 
-from benchmarks.mutate import KNOWN, ROOT
+import pytest
+
+from benchmarks.mutate import KNOWN, ROOT, patience
 
 
 def test_known_mutants_do_not_survive() -> None:
@@ -13,3 +15,10 @@ def test_known_mutants_do_not_survive() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(KNOWN)} of {len(KNOWN)} noticed" in done.stdout
+
+
+@pytest.mark.parametrize(("usual", "seconds"), [(1.0, 20.0), (30.0, 120.0), (90.0, 240.0)])
+def test_a_mutant_that_hangs_is_waited_for_by_the_measure_of_its_tests(
+    usual: float, seconds: float
+) -> None:
+    assert patience(usual) == seconds
