@@ -46,6 +46,7 @@ def test_clusters_are_an_equivalence(rows: list[list[int]]) -> None:
     assert (labels <= np.arange(len(rows))).all()
     found = [part.tolist() for part in members(labels)]
     assert all(len({int(labels[row]) for row in part}) == 1 for part in found)
+    assert all(len(part) > 1 for part in found)
     alone = len(rows) - sum(map(len, found))
     assert alone + len(found) == len(set(labels.tolist()))
 

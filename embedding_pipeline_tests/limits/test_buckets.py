@@ -97,6 +97,38 @@ def test_what_the_provider_has_left_bounds_what_we_think_we_have() -> None:
     assert buckets.learn(_bucket(1_000_000), 1_000_000, 10**7, 0, 1, 0).level == 12_000 * 1_000_000
 
 
+def test_a_provider_that_has_nothing_left_is_believed_and_one_that_does_not_say_is_not_owed() -> (
+    None
+):
+    assert buckets.learn(_bucket(1_000_000), 1_000_000, 0, 0, 1, 0).level == 0
+    unknown = _bucket(0)
+    assert buckets.learn(replace(unknown, level=-5), 1_000_000, -1, 0, 1, 0).level == 0
+    assert buckets.learn(replace(unknown, level=7), 1_000_000, -1, 0, 1, 0).level == 7
+
+
+def test_what_was_learned_under_another_setting_is_forgotten() -> None:
+    learned = replace(_refused(_bucket(1_000_000), START, START + 1), ramping=1)
+    changed = buckets.limited_by(learned, 400_000)
+    assert (changed.failed, changed.eased_at, changed.ramping, changed.since) == (0, 0, 0, 0)
+    assert changed.rate == 400_000
+
+
+def test_who_is_ahead_and_who_was_refused_is_counted() -> None:
+    terms = Terms(tokens=60_000, requests=600, reserve=0)
+    refusal = News("refused", tokens=7, granted_at=START, project="q", priority=2)
+    state, _ = exchange(None, terms, Ask("a", (Want("p", 1000, 1, 10, 9_000),)), START)
+    state, _ = exchange(state, terms, Ask("a", (Want("p", 1000, 1, 10, 9_000),)), START + 1)
+    state, answer = exchange(
+        state, terms, Ask("b", (Want("q", 1000, 2, 0, 10),), news=(refusal,)), START + 2
+    )
+    assert answer.ahead == (("p", 1, 9_000),)
+    assert state.totals["q|2"] == (0, 0, 0, 1)
+    assert state.refusals == (1, 0)
+    ramp = replace(refusal, kind="ramp")
+    state, _ = exchange(state, terms, Ask("b", news=(refusal, ramp)), START + 3)
+    assert state.refusals == (2, 1)
+
+
 def test_refusals_of_one_epoch_slow_down_once() -> None:
     once = _refused(_bucket(1_000_000), START, START + 500)
     assert once.rate == 700_000
