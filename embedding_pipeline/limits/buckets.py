@@ -42,12 +42,11 @@ MEASURE_MS: Final = 60_000
 cannot have been full: all that it was refilled with was served."""
 
 ANEW_MS: Final = 30_000
+"""A measurement this long is exact enough; the next begins, so that changes are seen."""
 
 AGREE: Final = (94, 110)
 """Where no limit is named, a measurement is believed when it is within so many per cent of the
 one before. Until then 429s may have come by chance, and the rate climbs past where they came."""
-
-"""A measurement this long is exact enough; the next begins, so that changes are seen."""
 
 LEAST: Final = 20
 LEAST_SAFE: Final = 4
