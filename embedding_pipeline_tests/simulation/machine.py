@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -288,14 +289,27 @@ def _carry_out(future: asyncio.Future[T], func: Callable[..., T], args: tuple[An
 
 @contextmanager
 def _unheard() -> Iterator[None]:
-    """What coroutines say that are closed long after their loop is nobody's business."""
+    """What coroutines say that are closed long after their loop is nobody's business.
+
+    Nor may they begin anything: what they would, went to whatever loop this thread has.
+    """
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(_closed_loop())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        asyncio._set_running_loop(running)
         sys.unraisablehook = hook
+
+
+@cache
+def _closed_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    return loop
 
 
 def collect() -> None:
