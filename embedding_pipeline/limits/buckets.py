@@ -4,7 +4,7 @@ Belongs here: one bucket (of requests, or of tokens): refilling, what a cost has
 for, and how its rate follows the provider's headers and refusals. Does not belong here:
 who gets a permit (``sharing``), stores, waiting.
 
-Whole numbers throughout, because ``acquire.lua`` does the same sums in doubles and must
+Whole numbers throughout, because ``buckets.lua`` does the same sums in doubles and must
 come to the same result: instants are milliseconds, rates are units a minute, and a level
 counts ``UNIT``-ths of a unit, so that a millisecond adds exactly ``rate`` to it.
 

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "embedding_pipeline:limits:"
 TIMEOUT_SECONDS: Final = 10
+PARTS: Final = ("buckets.lua", "acquire.lua")
 
 
 def script() -> str:
-    """The text of ``acquire.lua``."""
-    return resources.files("embedding_pipeline.limits").joinpath("acquire.lua").read_text("utf-8")
+    """The text of ``buckets.lua`` and ``acquire.lua``: to Redis they are one script."""
+    room = resources.files("embedding_pipeline.limits")
+    return "\n".join(room.joinpath(name).read_text("utf-8") for name in PARTS)
 
 
 class RedisLimits(LimitStore):
